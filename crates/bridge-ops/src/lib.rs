@@ -1,0 +1,1 @@
+//! Numerical operators with gradients for candle.

@@ -1,0 +1,1 @@
+//! JAX's random numbers, bit for bit, as candle tensors.

@@ -1,0 +1,1 @@
+//! Optimizers, metrics and checkpoints for candle.

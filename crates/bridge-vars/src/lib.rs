@@ -1,0 +1,1 @@
+//! Variables, state trees and filters for candle.

@@ -1,0 +1,1 @@
+//! Stateful modules as functional ones, and functional modules as stateful ones.

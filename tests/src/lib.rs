@@ -1,0 +1,1 @@
+//! What the cross-layer tests share.
