@@ -1,1 +1,55 @@
-//! Numerical operators with gradients for candle.
+//! Numerical operators with gradients for candle: what neural network layers stand on.
+//!
+//! Each operator is a free function from tensors to a tensor that differentiates rightly through
+//! [`Tensor::backward`](candle_core::Tensor::backward), takes inputs of any layout (transposed, narrowed,
+//! broadcast), and computes sums, exponentials and statistics of half-precision inputs in f32.
+//!
+//! | operators | functions |
+//! |---|---|
+//! | affine map | [`linear`] |
+//! | activations | [`relu`], [`gelu`], [`gelu_exact`], [`silu`], [`sigmoid`], [`tanh`] |
+//! | probabilities | [`softmax`], [`log_softmax`] |
+//! | losses | [`softmax_cross_entropy`], [`softmax_cross_entropy_per_example`], [`mean_squared_error`] |
+//! | metrics | [`accuracy`] |
+//! | normalization | [`batch_statistics`], [`normalize`] |
+//! | dropout | [`dropout`], [`dropout_with_key`] |
+//!
+//! ```
+//! use bridge_ops::{linear, relu, softmax_cross_entropy};
+//! use candle_core::{Device, Tensor, Var};
+//!
+//! let device = Device::Cpu;
+//! let kernel = Var::from_tensor(&Tensor::new(&[[1f32, -1.0], [0.5, 2.0]], &device)?)?;
+//! let bias = Var::zeros(2, kernel.dtype(), &device)?;
+//! let x = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &device)?;
+//! let labels = Tensor::new(&[0u32, 1], &device)?;
+//!
+//! let logits = relu(&linear(&x, &kernel, Some(&bias))?)?;
+//! let gradients = softmax_cross_entropy(&logits, &labels)?.backward()?;
+//! assert_eq!(gradients.get(&kernel).map(|gradient| gradient.dims()), Some(&[2, 2][..]));
+//! # Ok::<(), bridge_ops::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod accuracy;
+mod activation;
+mod cross_entropy;
+mod dropout;
+mod elementwise;
+mod error;
+mod labels;
+mod linear;
+mod mean_squared_error;
+mod normalization;
+mod precision;
+mod softmax;
+
+pub use accuracy::accuracy;
+pub use activation::{gelu, gelu_exact, relu, sigmoid, silu, tanh};
+pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_per_example};
+pub use dropout::{dropout, dropout_with_key};
+pub use error::{Error, Result};
+pub use linear::linear;
+pub use mean_squared_error::mean_squared_error;
+pub use normalization::{batch_statistics, normalize};
+pub use softmax::{log_softmax, softmax};

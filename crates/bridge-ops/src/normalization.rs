@@ -1,0 +1,105 @@
+//! Statistics over axes, and normalization by them: the two halves of batch, layer, group and instance normalization.
+
+use crate::precision::{compute_dtype, widen};
+use crate::{Error, Result};
+use candle_core::Tensor;
+use candle_core::shape::Dims;
+
+/// The mean and the (biased) variance of `x` over `axes`, which the results no longer have.
+///
+/// The variance is Flax's fast one, `max(0, E[x^2] - E[x]^2)`. Both are differentiable. They are in f32 for half
+/// precision, else in the dtype of `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[1f32, 10.0], [3.0, 10.0]], &Device::Cpu)?;
+/// let (mean, variance) = bridge_ops::batch_statistics(&x, 0)?;
+/// assert_eq!(mean.to_vec1::<f32>()?, [2.0, 10.0]);
+/// assert_eq!(variance.to_vec1::<f32>()?, [1.0, 0.0]);
+/// # Ok::<(), bridge_ops::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When an axis is out of range or repeated, when the axes hold no elements, or when `x` is not a float tensor.
+#[doc(alias = "_compute_stats")]
+#[doc(alias = "moments")]
+#[doc(alias = "var_mean")]
+pub fn batch_statistics(x: &Tensor, axes: impl Dims) -> Result<(Tensor, Tensor)> {
+    let operator = "batch_statistics";
+    let axes = axes.to_indexes(x.shape(), operator)?;
+    let count: usize = axes.iter().filter_map(|&axis| x.dims().get(axis)).product();
+    if count == 0 {
+        return Err(Error::Empty { operator, argument: "x", found: x.shape().clone() });
+    }
+    let x = widen(operator, "x", x)?;
+    let mean_over_axes = |x: &Tensor| x.sum(axes.as_slice())?.affine(1.0 / count as f64, 0.0);
+    let mean = mean_over_axes(&x)?;
+    // Rounding can make the difference negative.
+    let variance = (mean_over_axes(&x.sqr()?)? - mean.sqr()?)?.maximum(0.0)?;
+    Ok((mean, variance))
+}
+
+/// `(x - mean) * (scale / sqrt(variance + epsilon)) + bias`, in Flax's order of operations.
+///
+/// `mean`, `variance`, `scale` and `bias` broadcast to the shape of `x`, with features in the last axis: `[features]`
+/// statistics for batch normalization; `[..., 1]` ones, that is [`batch_statistics`] over the last axis with the axis
+/// put back by `unsqueeze`, for layer normalization. Gradients flow into all arguments.
+///
+/// Computes in f32 (f64 for f64); the result has the shape and dtype of `x`.
+///
+/// ```
+/// # use candle_core::{D, Device, Tensor};
+/// // Layer normalization.
+/// let x = Tensor::new(&[[1f32, 3.0], [-6.0, -2.0]], &Device::Cpu)?;
+/// let (mean, variance) = bridge_ops::batch_statistics(&x, D::Minus1)?;
+/// let (mean, variance) = (mean.unsqueeze(1)?, variance.unsqueeze(1)?);
+/// let y = bridge_ops::normalize(&x, &mean, &variance, None, None, 0.0)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[-1.0, 1.0], [-1.0, 1.0]]);
+/// # Ok::<(), bridge_ops::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When a shape does not broadcast to that of `x`, or an argument is not a float tensor.
+#[doc(alias = "_normalize")]
+#[doc(alias = "standardize")]
+#[doc(alias = "batch_norm")]
+#[doc(alias = "layer_norm")]
+pub fn normalize(
+    x: &Tensor,
+    mean: &Tensor,
+    variance: &Tensor,
+    scale: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    epsilon: f64,
+) -> Result<Tensor> {
+    let dtype = compute_dtype(x.dtype());
+    let prepare = |argument: &'static str, tensor: &Tensor| -> Result<Tensor> {
+        if !broadcasts_to(tensor.dims(), x.dims()) {
+            return Err(Error::Shape {
+                operator: "normalize",
+                argument,
+                expected: format!("a shape that broadcasts to that of `x`, {:?}", x.shape()),
+                found: tensor.shape().clone(),
+            });
+        }
+        Ok(widen("normalize", argument, tensor)?.to_dtype(dtype)?)
+    };
+    let mean = prepare("mean", mean)?;
+    let mut factor = prepare("variance", variance)?.affine(1.0, epsilon)?.sqrt()?.recip()?;
+    if let Some(scale) = scale {
+        factor = factor.broadcast_mul(&prepare("scale", scale)?)?;
+    }
+    let mut y = prepare("x", x)?.broadcast_sub(&mean)?.broadcast_mul(&factor)?;
+    if let Some(bias) = bias {
+        y = y.broadcast_add(&prepare("bias", bias)?)?;
+    }
+    Ok(y.to_dtype(x.dtype())?)
+}
+
+/// Whether the axes, aligned at the last one, are each 1 or those of `target`.
+fn broadcasts_to(dims: &[usize], target: &[usize]) -> bool {
+    dims.len() <= target.len()
+        && dims.iter().rev().zip(target.iter().rev()).all(|(&dim, &target)| dim == 1 || dim == target)
+}

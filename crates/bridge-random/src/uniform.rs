@@ -1,0 +1,134 @@
+//! Uniform numbers.
+
+use candle_core::{DType, Device, Shape, Tensor};
+
+use crate::fill::{Sampler, draw_tensor};
+use crate::float::{Float, for_float_dtype};
+use crate::{Error, Key, Result};
+
+/// Numbers from 0 to 1 (exclusive), evenly distributed: [`uniform_between`] 0 and 1.
+///
+/// ```
+/// use bridge_random::{key, uniform};
+/// use candle_core::{DType, Device};
+///
+/// let x = uniform(key(42), (2, 3), DType::F32, &Device::Cpu)?;
+/// assert_eq!(x.dims(), [2, 3]);
+/// assert_eq!(x.get(0)?.get(0)?.to_scalar::<f32>()?, 0.48870957);
+/// # Ok::<(), bridge_random::Error>(())
+/// ```
+pub fn uniform(key: Key, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+    uniform_between(key, shape, 0.0, 1.0, dtype, device)
+}
+
+/// Numbers from `low` to `high`, evenly distributed: `max(low, u·(high - low) + low)`.
+///
+/// `u` is one of 2^23 (f32) or 2^52 (f64) evenly spaced numbers from 0 to 1 (exclusive). The sum is rounded, and may be
+/// rounded to `high`.
+///
+/// Dtypes: f32, f64. The numbers are made on the host and sent to `device`.
+///
+/// # Errors
+///
+/// Another dtype; bounds that are not finite, too far apart for the dtype, or not in order.
+///
+/// ```
+/// use bridge_random::{key, uniform_between};
+/// use candle_core::{DType, Device};
+///
+/// let x = uniform_between(key(0), 100, -1.0, 1.0, DType::F32, &Device::Cpu)?;
+/// assert!(x.to_vec1::<f32>()?.iter().all(|x| (-1.0..=1.0).contains(x)));
+/// # Ok::<(), bridge_random::Error>(())
+/// ```
+#[doc(alias = "uniform")]
+pub fn uniform_between(
+    key: Key,
+    shape: impl Into<Shape>,
+    low: f64,
+    high: f64,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    for_float_dtype!(dtype, "uniform", T => {
+        let sampler = Uniform::<T>::checked(low, high)?;
+        draw_tensor(sampler, key, shape.into(), device)
+    })
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Uniform<T> {
+    low: T,
+    span: T,
+}
+
+impl<T: Float> Uniform<T> {
+    pub(crate) fn new(low: T, high: T) -> Self {
+        Self { low, span: high - low }
+    }
+
+    /// From 0 to 1.
+    pub(crate) fn unit() -> Self {
+        Self::new(T::from_f64(0.0), T::from_f64(1.0))
+    }
+
+    fn checked(low: f64, high: f64) -> Result<Self> {
+        let (low, high) = (T::from_f64(low), T::from_f64(high));
+        let sampler = Self::new(low, high);
+        let span = sampler.span.to_f64();
+        if span.is_finite() && span >= 0.0 {
+            return Ok(sampler);
+        }
+        Err(Error::Bounds {
+            operation: "uniform",
+            expected: "finite numbers in order, with a difference that the dtype can hold",
+            low: low.to_f64(),
+            high: high.to_f64(),
+        })
+    }
+}
+
+impl<T: Float> Sampler for Uniform<T> {
+    type Output = T;
+
+    #[inline(always)]
+    fn sample(self, first: u32, second: u32) -> T {
+        let value = T::unit(first, second).scale_and_shift(self.span, self.low);
+        if value < self.low { self.low } else { value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fill::tests::check_paths;
+    use crate::key;
+
+    #[test]
+    fn every_path_fills_the_same_numbers() {
+        check_paths("f32", Uniform::new(0.1f32, 0.7), f32::to_bits);
+        check_paths("f64", Uniform::new(0.1f64, 0.7), f64::to_bits);
+    }
+
+    #[test]
+    fn equal_bounds_give_that_number() {
+        let x = uniform_between(key(0), 3, 0.3, 0.3, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(x.to_vec1::<f32>().unwrap(), [0.3; 3]);
+    }
+
+    #[test]
+    fn bad_bounds_are_errors() {
+        for (low, high) in [(1.0, 0.0), (f64::NAN, 1.0), (0.0, f64::INFINITY), (0.0, 1e39), (-3e38, 3e38)] {
+            let error = uniform_between(key(0), 3, low, high, DType::F32, &Device::Cpu).unwrap_err();
+            assert!(matches!(error, Error::Bounds { .. }), "{low} {high}");
+        }
+    }
+
+    #[test]
+    fn other_dtypes_are_errors_that_name_the_supported_ones() {
+        for dtype in [DType::F16, DType::BF16, DType::U8, DType::I64] {
+            let error = uniform(key(0), 3, dtype, &Device::Cpu).unwrap_err();
+            assert!(matches!(error, Error::UnsupportedDType { found, .. } if found == dtype));
+            assert!(error.to_string().contains("[F32, F64]"), "{error}");
+        }
+    }
+}

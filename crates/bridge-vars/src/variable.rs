@@ -1,0 +1,261 @@
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bridge_random::Key;
+use candle_core::Tensor;
+
+use crate::{Leaf, Metadata, Result, Value, VariableType};
+
+/// A shared, mutable reference to one value, with a type and metadata.
+///
+/// A clone is another handle to the same variable. Reading never waits for code of yours.
+///
+/// ```
+/// use bridge_vars::{Param, Variable, VariableType};
+/// use candle_core::{Device, Tensor};
+/// let scale = Variable::new(Param::variable_type(), Tensor::new(1f32, &Device::Cpu)?);
+/// let same = scale.clone();
+/// same.set(Tensor::new(2f32, &Device::Cpu)?);
+/// assert_eq!(scale.value()?.to_scalar::<f32>()?, 2.);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Variable(Arc<Cell>);
+
+struct Cell {
+    kind: VariableType,
+    tracked: AtomicU32,
+    content: RwLock<Content>,
+}
+
+struct Content {
+    value: Value,
+    metadata: Metadata,
+    version: u64,
+}
+
+impl Variable {
+    /// A variable of a type with a value.
+    ///
+    /// A tensor that is part of a graph stays part of it, so that gradients flow through modules that are
+    /// built inside a differentiated call.
+    pub fn new(kind: VariableType, value: impl Into<Value>) -> Self {
+        Leaf::new(kind, value).into()
+    }
+
+    /// The type.
+    pub fn kind(&self) -> VariableType {
+        self.0.kind
+    }
+
+    /// The tensor. While gradients are taken with respect to this variable, it is a leaf of their graph.
+    ///
+    /// # Errors
+    /// If the value is not a tensor.
+    pub fn value(&self) -> Result<Tensor> {
+        let content = self.read();
+        match &content.value {
+            Value::Tensor(tensor) if self.is_tracked() => tensor.graph_leaf(),
+            value => value.tensor().cloned(),
+        }
+    }
+
+    /// The random key.
+    ///
+    /// # Errors
+    /// If the value is not a random key.
+    pub fn key(&self) -> Result<Key> {
+        self.read().value.key()
+    }
+
+    /// The count.
+    ///
+    /// # Errors
+    /// If the value is not a count.
+    pub fn count(&self) -> Result<u32> {
+        self.read().value.count()
+    }
+
+    /// The count, which is one more from here on; after `u32::MAX` comes 0, as in Flax.
+    ///
+    /// # Errors
+    /// If the value is not a count.
+    pub fn next_count(&self) -> Result<u32> {
+        let mut content = self.write();
+        let count = content.value.count()?;
+        content.value = Value::Count(count.wrapping_add(1));
+        content.version += 1;
+        Ok(count)
+    }
+
+    /// Replaces the value. A tensor is detached from its graph: what is remembered must not keep a
+    /// graph alive.
+    pub fn set(&self, value: impl Into<Value>) {
+        let value = value.into().detached();
+        let mut content = self.write();
+        content.value = value;
+        content.version += 1;
+    }
+
+    /// Takes over value and metadata of a leaf, keeping the type. The value is taken as it is, part of a
+    /// graph or not.
+    #[doc(alias = "update_from_state")]
+    pub fn assign(&self, leaf: &Leaf) {
+        let mut content = self.write();
+        content.value = leaf.value.clone();
+        content.metadata = leaf.metadata.clone();
+        content.version += 1;
+    }
+
+    /// A snapshot. While gradients are taken with respect to this variable, its tensor is a leaf of
+    /// their graph.
+    #[doc(alias = "to_state")]
+    pub fn leaf(&self) -> Result<Leaf> {
+        let content = self.read();
+        let value = match &content.value {
+            Value::Tensor(tensor) if self.is_tracked() => tensor.graph_leaf()?.into(),
+            value => value.clone(),
+        };
+        Ok(Leaf { kind: self.0.kind, value, metadata: content.metadata.clone() })
+    }
+
+    /// The metadata.
+    #[doc(alias = "get_metadata")]
+    pub fn metadata(&self) -> Metadata {
+        self.read().metadata.clone()
+    }
+
+    /// Replaces the metadata.
+    pub fn set_metadata(&self, metadata: Metadata) {
+        self.write().metadata = metadata;
+    }
+
+    /// How often the value was replaced.
+    pub fn version(&self) -> u64 {
+        self.read().version
+    }
+
+    /// True if both are handles to one variable.
+    pub fn is_same(&self, other: &Variable) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A number that no other variable has while this one lives.
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// False if this is the only handle.
+    pub fn has_other_handles(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// Takes gradients with respect to this variable for as long as the result lives: reads give a leaf
+    /// of the graph, in every thread.
+    ///
+    /// # Errors
+    /// If the value is not a tensor.
+    pub fn track(&self) -> Result<Tracking> {
+        let leaf = match &self.read().value {
+            Value::Tensor(tensor) => tensor.graph_leaf()?,
+            value => value.tensor()?.clone(),
+        };
+        self.0.tracked.fetch_add(1, Ordering::AcqRel);
+        Ok(Tracking { variable: self.clone(), leaf })
+    }
+
+    fn is_tracked(&self) -> bool {
+        self.0.tracked.load(Ordering::Acquire) > 0
+    }
+
+    // A panic in another thread can't leave a value half written, so its poison says nothing.
+    fn read(&self) -> RwLockReadGuard<'_, Content> {
+        self.0.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Content> {
+        self.0.content.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Leaf> for Variable {
+    fn from(leaf: Leaf) -> Self {
+        let content = Content { value: leaf.value, metadata: leaf.metadata, version: 0 };
+        Self(Arc::new(Cell { kind: leaf.kind, tracked: AtomicU32::new(0), content: RwLock::new(content) }))
+    }
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({:?})", self.0.kind, self.read().value)
+    }
+}
+
+/// Keeps a variable [tracked](Variable::track).
+#[derive(Debug)]
+pub struct Tracking {
+    variable: Variable,
+    leaf: Tensor,
+}
+
+impl Tracking {
+    /// The leaf of the graph that reads give: what to ask candle's gradients for.
+    pub fn leaf(&self) -> &Tensor {
+        &self.leaf
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        self.variable.0.tracked.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Param, RngCount};
+    use candle_core::Device;
+
+    fn scalar(value: f32) -> Tensor {
+        Tensor::new(value, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn is_a_leaf_of_the_graph_only_while_tracked() {
+        let param = Param::new(scalar(3.));
+        assert!(!param.value().unwrap().track_op());
+        let tracking = param.track().unwrap();
+        let second = param.track().unwrap();
+        drop(second);
+        let loss = param.value().unwrap().sqr().unwrap();
+        let gradient = loss.backward().unwrap().get(tracking.leaf()).unwrap().to_scalar::<f32>();
+        assert_eq!(gradient.unwrap(), 6.);
+        drop(tracking);
+        assert!(!param.value().unwrap().track_op());
+        assert!(!param.leaf().unwrap().tensor().unwrap().track_op());
+    }
+
+    #[test]
+    fn a_snapshot_stays_and_a_set_value_is_detached() {
+        let param = Param::new(scalar(1.));
+        let before = param.leaf().unwrap();
+        let tracking = param.track().unwrap();
+        param.set(param.value().unwrap().affine(2., 0.).unwrap());
+        drop(tracking);
+        assert_eq!(before.tensor().unwrap().to_scalar::<f32>().unwrap(), 1.);
+        assert_eq!(param.value().unwrap().to_scalar::<f32>().unwrap(), 2.);
+        assert!(!param.value().unwrap().track_op());
+        assert_eq!(param.version(), 1);
+    }
+
+    #[test]
+    fn counts_on_the_host() {
+        let count = RngCount::new(u32::MAX);
+        assert_eq!(count.next_count().unwrap(), u32::MAX);
+        assert_eq!(count.count().unwrap(), 0);
+        let text = count.value().unwrap_err().to_string();
+        assert_eq!(text, "expected a tensor, found a count");
+    }
+}

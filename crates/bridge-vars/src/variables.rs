@@ -1,0 +1,179 @@
+use crate::error::VarsError;
+use crate::state::{close_paths, identical};
+use crate::{Leaf, Name, Path, PathKey, Result, State, Tree};
+
+/// What a functional module's `init` returns and its `apply` takes: from collection and path to leaf.
+///
+/// A clone is one reference count.
+///
+/// ```
+/// use bridge_vars::{Param, Path, Variables};
+/// use candle_core::{Device, Tensor};
+/// let mut variables = Variables::default();
+/// let kernel = Param::leaf(Tensor::new(1f32, &Device::Cpu)?);
+/// variables.insert("params", &Path::from("Dense_0.kernel"), kernel)?;
+/// assert_eq!(variables.collections().collect::<Vec<_>>(), ["params"]);
+/// assert_eq!(variables.get("params", "Dense_0.kernel")?.tensor()?.to_scalar::<f32>()?, 1.);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[doc(alias("FrozenDict", "VariableDict"))]
+#[derive(Clone, Debug, Default)]
+pub struct Variables(Tree<Leaf>);
+
+impl Variables {
+    /// The tree; its first keys are the collections' names.
+    pub fn tree(&self) -> &Tree<Leaf> {
+        &self.0
+    }
+
+    /// The names of the collections, in order.
+    pub fn collections(&self) -> impl Iterator<Item = &str> {
+        let children = match &self.0 {
+            Tree::Node(node) => node.children(),
+            Tree::Leaf(_) => &[],
+        };
+        children.iter().filter_map(|(key, _)| match key {
+            PathKey::Name(name) => Some(name.as_str()),
+            PathKey::Index(_) => None,
+        })
+    }
+
+    /// What a collection holds.
+    pub fn collection(&self, name: &Name) -> Option<&Tree<Leaf>> {
+        self.0.child(&PathKey::Name(name.clone()))
+    }
+
+    /// The number of leaves.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True without leaves.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Every leaf with its path, which starts with the collection's name; in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Path, &Leaf)> {
+        self.0.iter()
+    }
+
+    /// The leaf at a path in a collection.
+    ///
+    /// # Errors
+    /// [`VarsError::PathNotFound`], with paths that look like it.
+    pub fn get(&self, collection: &str, path: impl Into<Path>) -> Result<&Leaf> {
+        let path = in_collection(collection, &path.into());
+        self.0.get(&path).ok_or_else(|| {
+            let close = close_paths(&path, self.iter().map(|(path, _)| path));
+            VarsError::PathNotFound { path, close }.into()
+        })
+    }
+
+    /// Puts a leaf at a path in a collection; gives back the one that was there.
+    ///
+    /// # Errors
+    /// [`VarsError::PathConflict`].
+    pub fn insert(&mut self, collection: &str, path: &Path, leaf: Leaf) -> Result<Option<Leaf>> {
+        self.0.insert(&in_collection(collection, path), leaf)
+    }
+
+    /// Only these collections.
+    #[must_use]
+    pub fn filter_collections(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let mut kept = self.clone();
+        for collection in self.collections().filter(|name| !keep(name)) {
+            kept.0.remove(&in_collection(collection, &Path::root()));
+        }
+        kept
+    }
+
+    /// These variables with the other's put over them: a leaf that both hold comes from the other.
+    ///
+    /// # Errors
+    /// [`VarsError::PathConflict`].
+    #[doc(alias("update", "merge"))]
+    pub fn updated(&self, other: &Variables) -> Result<Self> {
+        let mut updated = self.clone();
+        other.0.try_for_each(|path, leaf| updated.0.insert(path, leaf.clone()).map(|_| ()))?;
+        Ok(updated)
+    }
+
+    /// All collections in one state, by path; the types keep them apart.
+    ///
+    /// # Errors
+    /// [`VarsError::DuplicatePath`] if two collections hold the same path.
+    #[doc(alias = "linen_vars_to_nnx_attrs")]
+    pub fn to_state(&self) -> Result<State> {
+        let mut state = State::default();
+        self.0.try_for_each(|path, leaf| {
+            let below = path.keys().get(1..).unwrap_or_default().iter().cloned().collect();
+            state.insert_new(&below, leaf.clone())
+        })?;
+        Ok(state)
+    }
+
+    /// The same paths with other leaves.
+    ///
+    /// # Errors
+    /// The first that `f` returns.
+    pub fn map(&self, f: impl FnMut(&Path, &Leaf) -> Result<Leaf>) -> Result<Self> {
+        self.0.try_map(f).map(Self)
+    }
+
+    /// True if both have the same collections, paths, types, metadata and values, the values to the bit.
+    ///
+    /// # Errors
+    /// If a tensor can not be read.
+    pub fn identical(&self, other: &Self) -> Result<bool> {
+        identical(&self.0, &other.0)
+    }
+}
+
+impl From<Tree<Leaf>> for Variables {
+    /// From a tree whose first keys are the collections' names.
+    fn from(tree: Tree<Leaf>) -> Self {
+        Self(tree)
+    }
+}
+impl From<Variables> for Tree<Leaf> {
+    fn from(variables: Variables) -> Self {
+        variables.0
+    }
+}
+
+fn in_collection(collection: &str, path: &Path) -> Path {
+    let mut full = Path::root();
+    full.push(collection);
+    full.concat(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BatchStat, Param};
+
+    #[test]
+    fn a_path_in_two_collections_has_no_state() {
+        let mut variables = Variables::default();
+        let path = Path::from("norm.mean");
+        variables.insert("params", &path, Param::leaf(0u32)).unwrap();
+        variables.insert("batch_stats", &path, BatchStat::leaf(0u32)).unwrap();
+        let text = variables.to_state().unwrap_err().to_string();
+        assert!(text.contains("`norm.mean` is there twice, as `BatchStat` and as `Param`"), "{text}");
+        let one = variables.filter_collections(|name| name == "params");
+        assert_eq!(one.to_state().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_second_wins_where_both_hold_a_leaf() {
+        let mut first = Variables::default();
+        first.insert("params", &Path::from("a"), Param::leaf(1u32)).unwrap();
+        first.insert("params", &Path::from("b"), Param::leaf(2u32)).unwrap();
+        let mut second = Variables::default();
+        second.insert("params", &Path::from("a"), Param::leaf(3u32)).unwrap();
+        let both = first.updated(&second).unwrap();
+        let count = |path: &str| both.get("params", path).unwrap().value.count().unwrap();
+        assert_eq!((count("a"), count("b")), (3, 2));
+    }
+}
