@@ -1,2 +1,37 @@
-//! Benchmarks.
-fn main() {}
+//! Measures speed: `cargo xtask bench [NAME]`.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user there")]
+
+mod harness;
+mod probe;
+mod report;
+mod rows;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    if let Some(more) = arguments.next() {
+        return Err(format!("unexpected argument {more:?}; usage: cargo xtask bench [NAME]").into());
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/results.json");
+    let selected = harness::select(rows::all(), &name)?;
+    report::clear(&file)?;
+    let measured = harness::run(selected)?;
+    print!("{}", report::table(&measured));
+    report::write(&file, &measured)
+}

@@ -1,1 +1,6 @@
 //! What the cross-layer tests share.
+
+/// The examples of the derive's docs, which its own crate can not run.
+#[cfg(doctest)]
+#[doc = include_str!("../../crates/bridge-derive/docs/stateful_module.md")]
+pub struct DeriveExamples;

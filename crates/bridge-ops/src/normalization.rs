@@ -98,6 +98,25 @@ pub fn normalize(
     Ok(y.to_dtype(x.dtype())?)
 }
 
+/// A running statistic after one more batch: `momentum * running + (1 - momentum) * batch`.
+///
+/// Both have the same shape; computed in their dtype, in Flax's order.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let (running, batch) = (Tensor::new(1f32, &Device::Cpu)?, Tensor::new(3f32, &Device::Cpu)?);
+/// let running = bridge_ops::moving_average(&running, &batch, 0.75)?;
+/// assert_eq!(running.to_scalar::<f32>()?, 1.5);
+/// # Ok::<(), bridge_ops::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When the shapes or dtypes differ.
+pub fn moving_average(running: &Tensor, batch: &Tensor, momentum: f64) -> Result<Tensor> {
+    Ok((running.affine(momentum, 0.0)? + batch.affine(1.0 - momentum, 0.0)?)?)
+}
+
 /// Whether the axes, aligned at the last one, are each 1 or those of `target`.
 fn broadcasts_to(dims: &[usize], target: &[usize]) -> bool {
     dims.len() <= target.len()

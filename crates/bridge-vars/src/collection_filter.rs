@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Name;
 
 /// Which collections: all, none, some by name, or all but some. Used for what a call may change.
@@ -12,7 +14,8 @@ use crate::Name;
 /// assert!(CollectionFilter::all_but(["params"]).contains("cache"));
 /// ```
 #[doc(alias("DenyList", "mutable"))]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CollectionFilter {
     /// These.
     Only(BTreeSet<Name>),

@@ -132,16 +132,10 @@ impl State {
     }
 
     /// The same leaves grouped by their types' collections.
-    ///
-    /// # Errors
-    /// None for a state that is a tree; kept for symmetry with [`Variables::to_state`].
     #[doc(alias = "nnx_attrs_to_linen_vars")]
-    pub fn to_variables(&self) -> Result<Variables> {
-        let mut variables = Variables::default();
-        self.0.try_for_each(|path, leaf| {
-            variables.insert(leaf.kind.collection(), path, leaf.clone()).map(|_| ())
-        })?;
-        Ok(variables)
+    #[must_use]
+    pub fn to_variables(&self) -> Variables {
+        Variables::grouped(&self.0, |leaf| leaf.kind, Leaf::clone)
     }
 
     /// True if both have the same paths, types, metadata and values, the values to the bit.
@@ -237,7 +231,7 @@ mod tests {
 
         #[test]
         fn variables_and_back(state in any_state()) {
-            let variables = state.to_variables().unwrap();
+            let variables = state.to_variables();
             prop_assert!(variables.to_state().unwrap().identical(&state).unwrap());
         }
 

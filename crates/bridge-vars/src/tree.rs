@@ -182,6 +182,13 @@ impl<T> Tree<T> {
     }
 
     /// A tree of the same structure, with every leaf replaced.
+    #[must_use]
+    pub fn map<U>(&self, mut f: impl FnMut(&Path, &T) -> U) -> Tree<U> {
+        let Ok(tree) = self.try_map::<U, std::convert::Infallible>(|path, leaf| Ok(f(path, leaf)));
+        tree
+    }
+
+    /// A tree of the same structure, with every leaf replaced.
     ///
     /// # Errors
     /// The first that `f` returns.

@@ -112,6 +112,21 @@ impl Value {
         }
     }
 
+    /// [`Value::opaque`] as a shared pointer.
+    ///
+    /// # Errors
+    /// If it is anything else.
+    pub fn opaque_arc<T: Opaque>(&self) -> Result<Arc<T>> {
+        let expected = std::any::type_name::<T>();
+        match self {
+            Self::Opaque(leaf) => {
+                let leaf: Arc<dyn Any + Send + Sync> = leaf.clone();
+                leaf.downcast().map_err(|_| self.is_not(expected).into())
+            }
+            other => Err(other.is_not(expected).into()),
+        }
+    }
+
     /// What it is, in words.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -132,6 +147,17 @@ impl Value {
         match self {
             Self::Tensor(tensor) if tensor.get().track_op() => tensor.get().detach().into(),
             other => other,
+        }
+    }
+
+    /// True if it is the very same value, which no one has to look into: the same tensor, an equal key or count.
+    pub fn is_same(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Self::Tensor(a), Self::Tensor(b)) => Arc::ptr_eq(&a.0, &b.0),
+            (Self::Key(a), Self::Key(b)) => a == b,
+            (Self::Count(a), Self::Count(b)) => a == b,
+            (Self::Opaque(a), Self::Opaque(b)) => Arc::ptr_eq(a, b),
+            _ => false,
         }
     }
 

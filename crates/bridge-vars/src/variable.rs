@@ -98,6 +98,14 @@ impl Variable {
         content.version += 1;
     }
 
+    /// Cuts the value off from the graph that it is part of.
+    pub fn detach(&self) {
+        if matches!(&self.read().value, Value::Tensor(tensor) if tensor.get().track_op()) {
+            let mut content = self.write();
+            content.value = content.value.clone().detached();
+        }
+    }
+
     /// Takes over value and metadata of a leaf, keeping the type. The value is taken as it is, part of a
     /// graph or not.
     #[doc(alias = "update_from_state")]

@@ -1,17 +1,17 @@
 use crate::error::VarsError;
 use crate::state::{close_paths, identical};
-use crate::{Leaf, Name, Path, PathKey, Result, State, Tree};
+use crate::{Leaf, Name, Node, Path, PathKey, Result, State, Tree, VariableType};
 
 /// What a functional module's `init` returns and its `apply` takes: from collection and path to leaf.
 ///
-/// A clone is one reference count.
+/// A leaf is in the collection of its type. A clone is one reference count.
 ///
 /// ```
 /// use bridge_vars::{Param, Path, Variables};
 /// use candle_core::{Device, Tensor};
 /// let mut variables = Variables::default();
 /// let kernel = Param::leaf(Tensor::new(1f32, &Device::Cpu)?);
-/// variables.insert("params", &Path::from("Dense_0.kernel"), kernel)?;
+/// variables.insert(&Path::from("Dense_0.kernel"), kernel)?;
 /// assert_eq!(variables.collections().collect::<Vec<_>>(), ["params"]);
 /// assert_eq!(variables.get("params", "Dense_0.kernel")?.tensor()?.to_scalar::<f32>()?, 1.);
 /// # Ok::<(), bridge_vars::Error>(())
@@ -24,6 +24,26 @@ impl Variables {
     /// The tree; its first keys are the collections' names.
     pub fn tree(&self) -> &Tree<Leaf> {
         &self.0
+    }
+
+    /// The leaves of a tree grouped by their types' collections, one walk a collection.
+    #[doc(hidden)]
+    pub fn grouped<T>(tree: &Tree<T>, kind: impl Fn(&T) -> VariableType, leaf: impl Fn(&T) -> Leaf) -> Self {
+        let mut collections: Vec<&'static str> = Vec::new();
+        let Ok(()) = tree.try_for_each::<std::convert::Infallible>(|_, value| {
+            let collection = kind(value).collection();
+            if let Err(at) = collections.binary_search(&collection) {
+                collections.insert(at, collection);
+            }
+            Ok(())
+        });
+        let group = |collection: &'static str| {
+            let group =
+                |_: &Path, value: &T| Ok((kind(value).collection() == collection).then(|| leaf(value)));
+            let Ok(tree) = tree.try_filter_map::<_, std::convert::Infallible>(group);
+            (PathKey::from_static(collection), tree)
+        };
+        Self(Tree::Node(Node::from_sorted(collections.into_iter().map(group).collect())))
     }
 
     /// The names of the collections, in order.
@@ -70,12 +90,12 @@ impl Variables {
         })
     }
 
-    /// Puts a leaf at a path in a collection; gives back the one that was there.
+    /// Puts a leaf at a path in its type's collection; gives back the one that was there.
     ///
     /// # Errors
     /// [`VarsError::PathConflict`].
-    pub fn insert(&mut self, collection: &str, path: &Path, leaf: Leaf) -> Result<Option<Leaf>> {
-        self.0.insert(&in_collection(collection, path), leaf)
+    pub fn insert(&mut self, path: &Path, leaf: Leaf) -> Result<Option<Leaf>> {
+        self.0.insert(&in_collection(leaf.kind.collection(), path), leaf)
     }
 
     /// Only these collections.
@@ -131,7 +151,7 @@ impl Variables {
 }
 
 impl From<Tree<Leaf>> for Variables {
-    /// From a tree whose first keys are the collections' names.
+    /// From a tree whose first keys are the names of the collections of the leaves' types.
     fn from(tree: Tree<Leaf>) -> Self {
         Self(tree)
     }
@@ -143,9 +163,7 @@ impl From<Variables> for Tree<Leaf> {
 }
 
 fn in_collection(collection: &str, path: &Path) -> Path {
-    let mut full = Path::root();
-    full.push(collection);
-    full.concat(path)
+    Path::from(PathKey::from(collection)).concat(path)
 }
 
 #[cfg(test)]
@@ -157,8 +175,8 @@ mod tests {
     fn a_path_in_two_collections_has_no_state() {
         let mut variables = Variables::default();
         let path = Path::from("norm.mean");
-        variables.insert("params", &path, Param::leaf(0u32)).unwrap();
-        variables.insert("batch_stats", &path, BatchStat::leaf(0u32)).unwrap();
+        variables.insert(&path, Param::leaf(0u32)).unwrap();
+        variables.insert(&path, BatchStat::leaf(0u32)).unwrap();
         let text = variables.to_state().unwrap_err().to_string();
         assert!(text.contains("`norm.mean` is there twice, as `BatchStat` and as `Param`"), "{text}");
         let one = variables.filter_collections(|name| name == "params");
@@ -168,10 +186,10 @@ mod tests {
     #[test]
     fn the_second_wins_where_both_hold_a_leaf() {
         let mut first = Variables::default();
-        first.insert("params", &Path::from("a"), Param::leaf(1u32)).unwrap();
-        first.insert("params", &Path::from("b"), Param::leaf(2u32)).unwrap();
+        first.insert(&Path::from("a"), Param::leaf(1u32)).unwrap();
+        first.insert(&Path::from("b"), Param::leaf(2u32)).unwrap();
         let mut second = Variables::default();
-        second.insert("params", &Path::from("a"), Param::leaf(3u32)).unwrap();
+        second.insert(&Path::from("a"), Param::leaf(3u32)).unwrap();
         let both = first.updated(&second).unwrap();
         let count = |path: &str| both.get("params", path).unwrap().value.count().unwrap();
         assert_eq!((count("a"), count("b")), (3, 2));

@@ -1,1 +1,73 @@
-//! Stateful and functional neural network modules for candle, and a bridge between them.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+/// Modules that are their configuration: `init` returns the variables, `apply` takes them.
+pub mod functional {
+    pub use bridge_functional::*;
+}
+
+/// The graph engine: split a module into its static description and its state, and merge it back.
+pub mod graph {
+    #[doc(inline)]
+    pub use bridge_derive::StatefulModuleOfFacade as StatefulModule;
+    #[doc(hidden)]
+    pub use bridge_graph::private;
+    pub use bridge_graph::{
+        Attribute, BareTensor, CallContext, DETERMINISTIC, Detach, EVALUATING, Field, Flag, GraphDef, GraphError,
+        GraphNode, Initialization, MapKey, Misfit, Mismatch, Program, Registry, RngSeed, RngStream, Rngs, Shared, Source,
+        StatefulModule, Static, StaticValue, Structure, USE_RUNNING_AVERAGE, Visit, Visitor, clone, eval, gradients, graphdef,
+        iter_graph, merge, reseed, seal_streams, set_evaluating, set_flags, split, split_by, split_dyn, state, train,
+        update, value_and_grad, value_and_grad_with, variables, visit_static,
+    };
+}
+
+/// Numerical operators with gradients.
+pub mod ops {
+    pub use bridge_ops::*;
+}
+
+/// JAX's random numbers, and initializers.
+pub mod random {
+    pub use bridge_random::*;
+}
+
+/// Modules that own their variables.
+pub mod stateful {
+    pub use bridge_stateful::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
+}
+
+/// Optimizers, metrics and checkpoints.
+pub mod train {
+    pub use bridge_train::*;
+}
+
+/// Variables, state trees and filters.
+pub mod vars {
+    pub use bridge_vars::*;
+}
+
+/// Either kind of module as the other.
+pub mod wrappers {
+    pub use bridge_wrappers::*;
+}
+
+pub use vars::{Error, Result};
+
+/// What most programs need: `use candle_bridge::prelude::*;`.
+///
+/// Layers that both kinds of module have, such as `BatchNorm`, are not in it: take them from
+/// [`stateful`](crate::stateful) or [`functional`](crate::functional).
+pub mod prelude {
+    pub use crate::functional::{Call, Child, FunctionalModule, Keys, Mode, Scope};
+    pub use crate::graph::{
+        Flag, GraphDef, Rngs, Shared, StatefulModule, eval, merge, reseed, split, split_by, state, train, update,
+        value_and_grad, value_and_grad_with,
+    };
+    pub use crate::random::{Initializer, Key, key};
+    pub use crate::vars::{
+        BatchStat, Cache, CollectionFilter, Error, Filter, Leaf, Param, Path, Result, State, Variable, VariableType, Variables,
+        kinds,
+    };
+    pub use crate::wrappers::{ToFunctional, ToStateful, functional, lazy_init, to_functional};
+    pub use candle_core::{DType, Device, Module, Tensor};
+}

@@ -1,0 +1,263 @@
+//! Rows, which of them to run, and how they are measured.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::probe;
+
+/// What a measured closure returns.
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// What is measured. It calls [`std::hint::black_box`] on its result.
+pub(crate) type Routine = Box<dyn FnMut() -> Outcome>;
+
+/// A row that is not set up yet.
+pub(crate) struct Entry {
+    /// A path such as `graph/split/list1000`.
+    pub(crate) name: String,
+    /// Sets the row up; called only where the row is selected.
+    pub(crate) build: Box<dyn FnOnce() -> Outcome<Row>>,
+}
+
+impl Entry {
+    /// A row with the name and the set-up that makes it.
+    pub(crate) fn new(name: impl Into<String>, build: impl FnOnce() -> Outcome<Row> + 'static) -> Self {
+        Self { name: name.into(), build: Box::new(build) }
+    }
+}
+
+/// A row that is ready to run.
+pub(crate) struct Row {
+    time: Time,
+    /// How many of what one call handles.
+    scale: Option<(f64, &'static str)>,
+    ours: Routine,
+    peer: Option<(String, Routine)>,
+}
+
+/// The unit that a row's times are given in.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "a choice for rows; not every one need be in use")]
+pub(crate) enum Time {
+    Nanoseconds,
+    Microseconds,
+    Milliseconds,
+}
+
+impl Row {
+    /// Measures a routine, with no peer.
+    pub(crate) fn new(time: Time, ours: impl FnMut() -> Outcome + 'static) -> Self {
+        Self { time, scale: None, ours: Box::new(ours), peer: None }
+    }
+
+    /// Gives the time of each of `count` things that a call handles: leaves, steps, samples.
+    #[allow(dead_code, reason = "a choice for rows; not every one need be in use")]
+    pub(crate) fn per(self, count: usize, what: &'static str) -> Self {
+        Self { scale: Some((count.max(1) as f64, what)), ..self }
+    }
+
+    /// What does the same elsewhere, measured in alternation with ours.
+    #[allow(dead_code, reason = "a choice for rows; not every one need be in use")]
+    pub(crate) fn against(self, name: &str, peer: impl FnMut() -> Outcome + 'static) -> Self {
+        Self { peer: Some((name.to_owned(), Box::new(peer))), ..self }
+    }
+
+    fn unit(&self) -> String {
+        let time = match self.time {
+            Time::Nanoseconds => "ns",
+            Time::Microseconds => "us",
+            Time::Milliseconds => "ms",
+        };
+        match self.scale {
+            Some((_, what)) => format!("{time}/{what}"),
+            None => time.to_owned(),
+        }
+    }
+
+    /// Seconds of a call in the unit of this row.
+    fn in_unit(&self, seconds: f64) -> f64 {
+        let factor = match self.time {
+            Time::Nanoseconds => 1e9,
+            Time::Microseconds => 1e6,
+            Time::Milliseconds => 1e3,
+        };
+        seconds * factor / self.scale.map_or(1.0, |(count, _)| count)
+    }
+}
+
+/// What was measured of a row, as it stands in the results file. Lower is better.
+#[derive(Debug, Serialize)]
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) ours: f64,
+    /// `None`, as everything of the peer, unless it ran in this run.
+    pub(crate) peer: Option<f64>,
+    pub(crate) peer_name: Option<String>,
+    pub(crate) unit: String,
+    /// Ours by the peer's.
+    pub(crate) ratio: Option<f64>,
+    /// How much two threads did of what one does, right before the row.
+    pub(crate) scaling: f64,
+}
+
+/// The rows whose names begin with a prefix. An error that lists every name if there is none.
+pub(crate) fn select(entries: Vec<Entry>, prefix: &str) -> Outcome<Vec<Entry>> {
+    let (selected, others): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| entry.name.starts_with(prefix));
+    if selected.is_empty() {
+        let names: Vec<_> = others.iter().map(|entry| format!("\n  {}", entry.name)).collect();
+        return Err(format!("no row begins with {prefix:?}; the rows are:{}", names.concat()).into());
+    }
+    Ok(selected)
+}
+
+/// Sets up and measures each row.
+pub(crate) fn run(entries: Vec<Entry>) -> Outcome<Vec<Measured>> {
+    let mut measured = Vec::with_capacity(entries.len());
+    for Entry { name, build } in entries {
+        eprintln!("measuring {name}");
+        let failed = |error| format!("{name}: {error}");
+        let row = build().map_err(failed)?;
+        let row = measure(row, name.clone(), ROUND).map_err(failed)?;
+        measured.push(row);
+    }
+    Ok(measured)
+}
+
+/// Rounds of each side; odd, so that the median is one of them.
+const ROUNDS: usize = 7;
+
+/// How long a round lasts, unless one call takes longer.
+const ROUND: Duration = Duration::from_millis(40);
+
+fn measure(mut row: Row, name: String, round: Duration) -> Outcome<Measured> {
+    let our_calls = calibrate(&mut row.ours, round)?;
+    let peer_calls = match &mut row.peer {
+        Some((_, peer)) => calibrate(peer, round)?,
+        None => 0,
+    };
+    let scaling = probe::two_thread_scaling();
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(seconds_per_call(&mut row.ours, our_calls)?);
+        if let Some((_, peer)) = &mut row.peer {
+            peers.push(seconds_per_call(peer, peer_calls)?);
+        }
+    }
+    let ours = row.in_unit(median(ours).ok_or("no round was run")?);
+    let peer = median(peers).map(|seconds| row.in_unit(seconds));
+    Ok(Measured {
+        name,
+        ours,
+        peer,
+        unit: row.unit(),
+        peer_name: row.peer.map(|(name, _)| name),
+        ratio: peer.map(|peer| ours / peer),
+        scaling,
+    })
+}
+
+/// How many calls last as long as a round. Also warms up caches, pools and lazy set-up.
+fn calibrate(routine: &mut Routine, round: Duration) -> Outcome<u32> {
+    routine()?;
+    let mut calls = 1;
+    loop {
+        let seconds = seconds_per_call(routine, calls)?;
+        let wanted = round.as_secs_f64() / seconds;
+        if f64::from(calls) * 4.0 >= wanted {
+            return Ok(wanted.clamp(1.0, 1e9) as u32);
+        }
+        calls = calls.saturating_mul(4);
+    }
+}
+
+fn seconds_per_call(routine: &mut Routine, calls: u32) -> Outcome<f64> {
+    let started = Instant::now();
+    for _ in 0..calls {
+        routine()?;
+    }
+    // A clock that is too coarse to see the calls must not give a rate that is infinite.
+    let elapsed = started.elapsed().max(Duration::from_nanos(1));
+    Ok(elapsed.as_secs_f64() / f64::from(calls))
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = values.get(values.len() / 2)?;
+    let lower = values.get((values.len() - 1) / 2)?;
+    Some((lower + upper) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[test]
+    fn median_is_the_middle_or_between_the_middle_two() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0, 4.0]), Some(3.0));
+    }
+
+    fn entries() -> Vec<Entry> {
+        ["graph/split/list1000", "graph/merge/list1000", "vars/read"]
+            .map(|name| Entry::new(name, || Err("not selected rows must not be built".into())))
+            .into()
+    }
+
+    fn check(prefix: &str, expected: &[&str]) {
+        let selected = select(entries(), prefix).unwrap();
+        let names: Vec<_> = selected.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn selects_by_prefix() {
+        check("", &["graph/split/list1000", "graph/merge/list1000", "vars/read"]);
+        check("graph/", &["graph/split/list1000", "graph/merge/list1000"]);
+        check("vars/read", &["vars/read"]);
+    }
+
+    #[test]
+    fn a_name_that_matches_nothing_lists_the_rows() {
+        let error = select(entries(), "split").map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("\"split\""), "{error}");
+        for entry in entries() {
+            assert!(error.contains(&entry.name), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_its_row() {
+        let error = run(entries()).unwrap_err().to_string();
+        assert!(error.starts_with("graph/split/list1000: "), "{error}");
+    }
+
+    #[test]
+    fn sides_alternate_and_the_ratio_is_ours_by_the_peers() {
+        let calls = Rc::new(RefCell::new(String::new()));
+        let side = |letter, milliseconds| {
+            let calls = calls.clone();
+            move || {
+                calls.borrow_mut().push(letter);
+                std::thread::sleep(Duration::from_millis(milliseconds));
+                Ok(())
+            }
+        };
+        let row = Row::new(Time::Milliseconds, side('o', 4)).per(2, "half").against("other", side('p', 16));
+        let measured = measure(row, "a/b".to_owned(), Duration::from_millis(1)).unwrap();
+        let rounds = "op".repeat(ROUNDS);
+        assert!(calls.borrow().ends_with(&rounds), "{calls:?}");
+        assert_eq!((measured.unit.as_str(), measured.peer_name.as_deref()), ("ms/half", Some("other")));
+        let ratio = measured.ratio.unwrap();
+        assert_eq!(ratio, measured.ours / measured.peer.unwrap());
+        assert!(ratio < 1.0, "{measured:?}");
+        assert!(measured.ours >= 2.0, "{measured:?}");
+    }
+}

@@ -1,0 +1,29 @@
+//! Every row, one module for each group.
+
+mod machine;
+
+use crate::harness::Entry;
+
+/// The rows in the order that they run in.
+pub(crate) fn all() -> Vec<Entry> {
+    [machine::rows()].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_paths() {
+        let mut seen = BTreeSet::new();
+        for entry in all() {
+            let plain = |part: &str| {
+                !part.is_empty()
+                    && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            };
+            assert!(entry.name.contains('/') && entry.name.split('/').all(plain), "{}", entry.name);
+            assert!(seen.insert(entry.name.clone()), "{} is there twice", entry.name);
+        }
+    }
+}

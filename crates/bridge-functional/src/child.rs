@@ -1,0 +1,48 @@
+use bridge_vars::Result;
+
+use crate::{FunctionalModule, Scope};
+
+/// A child that was named once and can be called again: every call uses the same variables.
+///
+/// ```
+/// use bridge_functional::{Call, Dense};
+/// use bridge_random::key;
+/// use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::zeros((1, 2), DType::F32, &Device::Cpu)?;
+/// let (_, variables) = Call::new().keys(key(0)).init(|scope| {
+///     let twice = scope.child_named("twice", Dense::new(2))?;
+///     twice.call(&twice.call(&x)?)
+/// })?;
+/// assert_eq!(variables.len(), 2);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Child<F> {
+    module: F,
+    scope: Scope,
+}
+
+impl<F> Child<F> {
+    pub(crate) fn new(module: F, scope: Scope) -> Self {
+        Self { module, scope }
+    }
+
+    /// Calls the child.
+    ///
+    /// # Errors
+    /// What the child returns.
+    pub fn call<In: ?Sized>(&self, input: &In) -> Result<F::Output>
+    where
+        F: FunctionalModule<In>,
+    {
+        self.with(|module, scope| module.call(scope, input))
+    }
+
+    /// Calls any method of the child, with the child's scope.
+    ///
+    /// # Errors
+    /// What `f` returns.
+    pub fn with<T>(&self, f: impl FnOnce(&F, &Scope) -> Result<T>) -> Result<T> {
+        self.scope.enter(|scope| f(&self.module, scope))
+    }
+}

@@ -1,0 +1,139 @@
+use bridge_vars::{Error, Path};
+
+/// What can go wrong in a functional call.
+#[doc(alias = "flax.errors")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScopeError {
+    /// A parameter that the call needs is not among the variables.
+    #[doc(alias = "ScopeParamNotFoundError")]
+    #[error(
+        "parameter `{path}` is not in the collection `params`{}: give `apply` the variables that `init` of the same module \
+         returned", close_names(.close)
+    )]
+    ParamNotFound {
+        /// The parameter's path.
+        path: Path,
+        /// Paths that look like it.
+        close: Vec<Path>,
+    },
+    /// A variable that the call needs is not there.
+    #[doc(alias = "ScopeVariableNotFoundError")]
+    #[error(
+        "variable `{path}` is not in the collection `{collection}`{}: it is made by `init`, or where \
+         `{collection}` is mutable", close_names(.close)
+    )]
+    VariableNotFound {
+        /// The collection.
+        collection: String,
+        /// The variable's path.
+        path: Path,
+        /// Paths that look like it.
+        close: Vec<Path>,
+    },
+    /// A whole collection that the call needs is not there.
+    #[doc(alias = "ScopeCollectionNotFound")]
+    #[error(
+        "`{path}` was looked for in the collection `{collection}`, which is not there; the variables have \
+         {}: was it dropped, or was `init` never called?", names(.available)
+    )]
+    CollectionNotFound {
+        /// The collection.
+        collection: String,
+        /// The path that was looked for.
+        path: Path,
+        /// The collections that are there.
+        available: Vec<String>,
+    },
+    /// A parameter has another shape than the module gives it.
+    #[doc(alias = "ScopeParamShapeError")]
+    #[error(
+        "parameter `{path}`: the module makes it {expected:?}, the variables hold {found:?}: they belong to another \
+         configuration or input"
+    )]
+    ParamShape {
+        /// The parameter's path.
+        path: Path,
+        /// The shape that the module gives it.
+        expected: Vec<usize>,
+        /// The shape that the variables hold.
+        found: Vec<usize>,
+    },
+    /// A name is used twice in one module.
+    #[doc(alias = "NameInUseError")]
+    #[error("`{path}` is there twice: give one another name, or keep the first in a handle and use it again")]
+    NameInUse {
+        /// The path.
+        path: Path,
+    },
+    /// A name that only wrappers may use.
+    #[error("`{path}`: names in angle brackets belong to wrappers; use another")]
+    ReservedName {
+        /// The path.
+        path: Path,
+    },
+    /// A variable was to be changed in a collection that the call may not change.
+    #[doc(alias = "ModifyScopeVariableError")]
+    #[error(
+        "`{path}` can not change: the collection `{collection}` is not mutable in this call, mutable: \
+         {mutable}; use `apply_mut` with \"{collection}\""
+    )]
+    NotMutable {
+        /// The collection.
+        collection: String,
+        /// The variable's path.
+        path: Path,
+        /// What is mutable.
+        mutable: String,
+    },
+    /// The call was given no key for a random stream, and none for `params`.
+    #[doc(alias = "InvalidRngError")]
+    #[error(
+        "at `{path}`: no key for the random stream `{stream}`, found {}: pass `[(\"{stream}\", key)]`",
+        names(.available)
+    )]
+    StreamNotFound {
+        /// The module that wanted a key.
+        path: Path,
+        /// The stream.
+        stream: String,
+        /// The streams that have a key.
+        available: Vec<String>,
+    },
+    /// A module behaves differently in training and evaluation, and nothing says which it is.
+    #[error(
+        "at `{path}`: {module} needs to know whether this is training: call `model.train()` or \
+         `model.eval()` first, as in `model.eval().apply(..)`, or set `{setting}`"
+    )]
+    ModeUnknown {
+        /// The module that wanted to know.
+        path: Path,
+        /// Its type.
+        module: &'static str,
+        /// The setting of its own that would say so.
+        setting: &'static str,
+    },
+}
+
+impl From<ScopeError> for Error {
+    fn from(error: ScopeError) -> Self {
+        Error::new(error)
+    }
+}
+
+fn close_names(close: &[Path]) -> String {
+    match close {
+        [] => String::new(),
+        close => {
+            let close: Vec<_> = close.iter().map(|path| format!("`{path}`")).collect();
+            format!(", did you mean {}?", close.join(", "))
+        }
+    }
+}
+
+fn names(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}

@@ -1,0 +1,68 @@
+use bridge_random::Key;
+use bridge_vars::Name;
+
+/// The keys that a call's random streams start from, by the streams' names.
+///
+/// A key alone is that of `params`, to which every other stream falls back.
+///
+/// ```
+/// use bridge_functional::Keys;
+/// use bridge_random::key;
+/// let keys = Keys::from([("params", key(0)), ("dropout", key(1))]);
+/// assert_eq!(keys.get("dropout"), Some(key(1)));
+/// assert_eq!(Keys::from(key(0)).get("params"), Some(key(0)));
+/// ```
+#[doc(alias = "rngs")]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Keys(Vec<(Name, Key)>);
+
+impl Keys {
+    /// No key: nothing random may happen.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The key of a stream.
+    pub fn get(&self, stream: &str) -> Option<Key> {
+        self.0.iter().find(|(name, _)| name == stream).map(|(_, key)| *key)
+    }
+
+    /// Sets the key of a stream.
+    pub fn set(&mut self, stream: impl Into<Name>, key: Key) {
+        let stream = stream.into();
+        match self.0.iter_mut().find(|(name, _)| *name == stream) {
+            Some((_, old)) => *old = key,
+            None => self.0.push((stream, key)),
+        }
+    }
+
+    /// Streams and keys, in the order in which they were given.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, Key)> {
+        self.0.iter().map(|(name, key)| (name, *key))
+    }
+}
+
+impl<N: Into<Name>> FromIterator<(N, Key)> for Keys {
+    fn from_iter<I: IntoIterator<Item = (N, Key)>>(keys: I) -> Self {
+        let mut collected = Self::default();
+        for (stream, key) in keys {
+            collected.set(stream, key);
+        }
+        collected
+    }
+}
+impl From<Key> for Keys {
+    fn from(key: Key) -> Self {
+        Self(vec![(Name::from_static("params"), key)])
+    }
+}
+impl<N: Into<Name>, const K: usize> From<[(N, Key); K]> for Keys {
+    fn from(keys: [(N, Key); K]) -> Self {
+        keys.into_iter().collect()
+    }
+}
+impl From<&Keys> for Keys {
+    fn from(keys: &Keys) -> Self {
+        keys.clone()
+    }
+}

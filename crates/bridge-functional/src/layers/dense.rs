@@ -1,0 +1,79 @@
+use bridge_random::Initializer;
+use bridge_vars::{Name, Result};
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::{FunctionalModule, Scope};
+
+/// A linear map of the last dimension: `y = x kernel + bias`, with Flax's names, shapes and initial values.
+///
+/// Parameters: `kernel` of shape `[inputs, features]`, `bias` of shape `[features]`.
+///
+/// ```
+/// use bridge_functional::{Dense, FunctionalModule};
+/// use bridge_random::key;
+/// use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::ones((5, 2), DType::F32, &Device::Cpu)?;
+/// let (y, variables) = Dense::new(3).init_with_output(key(0), &x)?;
+/// assert_eq!(y.dims(), &[5, 3]);
+/// assert_eq!(variables.get("params", "kernel")?.tensor()?.dims(), &[2, 3]);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[doc(alias = "linen.Dense")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dense {
+    /// The size of the output's last dimension.
+    pub features: usize,
+    /// Whether a bias is added.
+    pub use_bias: bool,
+    /// How the kernel starts.
+    pub kernel_init: Initializer,
+    /// How the bias starts.
+    pub bias_init: Initializer,
+}
+
+impl Dense {
+    /// With a bias, a kernel of `lecun_normal` and a bias of zeros.
+    pub fn new(features: usize) -> Self {
+        let (kernel_init, bias_init) = (Initializer::lecun_normal(), Initializer::Zeros);
+        Self { features, use_bias: true, kernel_init, bias_init }
+    }
+
+    /// Without a bias.
+    #[must_use]
+    pub fn without_bias(self) -> Self {
+        Self { use_bias: false, ..self }
+    }
+
+    /// With another start of the kernel.
+    #[must_use]
+    pub fn kernel_init(self, kernel_init: Initializer) -> Self {
+        Self { kernel_init, ..self }
+    }
+
+    /// With another start of the bias.
+    #[must_use]
+    pub fn bias_init(self, bias_init: Initializer) -> Self {
+        Self { bias_init, ..self }
+    }
+}
+
+impl FunctionalModule for Dense {
+    type Output = Tensor;
+
+    /// `x` of shape `[.., inputs]`; the result has shape `[.., features]`.
+    fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+        // The operator says what is wrong with an input that has no dimension.
+        let inputs = x.dims().last().copied().unwrap_or_default();
+        let (dtype, device) = (DType::F32, x.device());
+        let shape = (inputs, self.features);
+        let kernel = scope.param(Name::from_static("kernel"), &self.kernel_init, shape, dtype, device)?;
+        let bias = match self.use_bias {
+            true => {
+                Some(scope.param(Name::from_static("bias"), &self.bias_init, self.features, dtype, device)?)
+            }
+            false => None,
+        };
+        Ok(bridge_ops::linear(x, &kernel, bias.as_ref())?)
+    }
+}

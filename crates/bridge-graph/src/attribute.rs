@@ -1,0 +1,210 @@
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use bridge_vars::{PathKey, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::{Field, Source, Visit, Visitor};
+
+/// A static value of a module: part of its [`GraphDef`](crate::GraphDef), never of its state.
+#[derive(Clone, Debug)]
+pub enum Attribute {
+    /// A truth value.
+    Bool(bool),
+    /// A signed number.
+    Int(i64),
+    /// An unsigned number.
+    UInt(u64),
+    /// A floating point number, equal by its bits.
+    Float(f64),
+    /// A text.
+    Text(Arc<str>),
+    /// Any other value.
+    Typed(Arc<dyn StaticValue>),
+    /// A value as a file has it, until a type that can read it asks for it.
+    Encoded(Arc<Json>),
+}
+
+/// A value that can be static: it compares, prints, and has a serde form.
+pub trait StaticValue: Any + Send + Sync + fmt::Debug {
+    /// True if the other is of the same type and equal.
+    fn equals(&self, other: &dyn StaticValue) -> bool;
+    /// The serde form; an error says why there is none.
+    fn encode(&self) -> Result<Json, String>;
+}
+
+/// What a field marked `#[module(static)]` must be able to do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can not be a static field",
+    note = "a static field is part of the model's description: derive `Clone`, `Debug`, `PartialEq`, serde's `Serialize` \
+            and `Deserialize` for `{Self}`"
+)]
+pub trait Static:
+    Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+}
+impl<T: Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> Static for T {}
+
+impl<T: Static> StaticValue for T {
+    fn equals(&self, other: &dyn StaticValue) -> bool {
+        let other: &dyn Any = other;
+        other.downcast_ref::<T>().is_some_and(|other| self == other)
+    }
+
+    fn encode(&self) -> Result<Json, String> {
+        let json = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        // An infinity becomes `null`, and a type may skip a field: neither may be lost unnoticed.
+        match serde_json::from_value::<T>(json.clone()) {
+            Ok(back) if &back == self => Ok(json),
+            Ok(back) => Err(format!("it would read back as {back:?}")),
+            Err(error) => Err(format!("it would not read back: {error}")),
+        }
+    }
+}
+
+impl PartialEq for Attribute {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::UInt(a), Self::UInt(b)) => a == b,
+            (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Typed(a), Self::Typed(b)) => a.equals(&**b),
+            (Self::Encoded(a), Self::Encoded(b)) => a == b,
+            (Self::Typed(typed), Self::Encoded(json)) | (Self::Encoded(json), Self::Typed(typed)) => {
+                typed.encode().is_ok_and(|encoded| encoded == **json)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Attribute {
+    /// A value that is none of the plain ones.
+    pub fn typed<T: Static>(value: &T) -> Self {
+        Self::Typed(Arc::new(value.clone()))
+    }
+
+    /// The value as a `T`, if it is one.
+    pub fn get<T: Static>(&self) -> Result<T, String> {
+        match self {
+            Self::Typed(value) => {
+                let value: &dyn Any = &**value;
+                value.downcast_ref::<T>().cloned().ok_or_else(|| format!("{self:?}"))
+            }
+            Self::Encoded(json) => {
+                serde_json::from_value((**json).clone()).map_err(|error| format!("{json} ({error})"))
+            }
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+/// A static field as something that can be visited.
+#[derive(Debug)]
+pub(crate) struct StaticField<'a, T>(pub(crate) &'a T);
+
+impl<T: Static> Visit for StaticField<'_, T> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.attribute(&|| Attribute::typed(self.0))
+    }
+}
+
+/// Shows a visitor a field that is marked `#[module(static)]`.
+pub fn visit_static<T: Static>(visitor: &mut dyn Visitor, key: &PathKey, value: &T) -> Result<()> {
+    visitor.child(key, &StaticField(value))
+}
+
+macro_rules! plain {
+    ($($type:ty: $variant:ident as $wide:ty),* $(,)?) => {$(
+        impl Visit for $type {
+            fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+                visitor.attribute(&|| Attribute::$variant(<$wide>::from(*self)))
+            }
+        }
+        impl Field for $type {
+            fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+                source.attribute(stringify!($type), |attribute| match attribute {
+                    #[allow(clippy::cast_possible_truncation, clippy::float_cmp, reason = "compared with the original below")]
+                    Attribute::$variant(value) => {
+                        let narrow = *value as $type;
+                        (Attribute::$variant(<$wide>::from(narrow)) == Attribute::$variant(*value)).then_some(narrow)
+                    }
+                    _ => None,
+                })
+            }
+        }
+    )*};
+}
+
+plain!(
+    i8: Int as i64, i16: Int as i64, i32: Int as i64, i64: Int as i64,
+    u8: UInt as u64, u16: UInt as u64, u32: UInt as u64, u64: UInt as u64,
+    f32: Float as f64, f64: Float as f64,
+);
+
+impl Visit for bool {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.attribute(&|| Attribute::Bool(*self))
+    }
+}
+impl Field for bool {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.attribute("bool", |attribute| match attribute {
+            Attribute::Bool(value) => Some(*value),
+            _ => None,
+        })
+    }
+}
+
+macro_rules! sized {
+    ($($type:ty: $variant:ident as $wide:ty),*) => {$(
+        impl Visit for $type {
+            fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+                // Lossless on every platform that candle runs on.
+                visitor.attribute(&|| Attribute::$variant(*self as $wide))
+            }
+        }
+        impl Field for $type {
+            fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+                source.attribute(stringify!($type), |attribute| match attribute {
+                    Attribute::$variant(value) => <$type>::try_from(*value).ok(),
+                    _ => None,
+                })
+            }
+        }
+    )*};
+}
+sized!(usize: UInt as u64, isize: Int as i64);
+
+impl Visit for String {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.attribute(&|| Attribute::Text(self.as_str().into()))
+    }
+}
+impl Field for String {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.attribute("String", |attribute| match attribute {
+            Attribute::Text(text) => Some(text.to_string()),
+            _ => None,
+        })
+    }
+}
+
+impl Visit for candle_core::DType {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.attribute(&|| Attribute::Text(self.as_str().into()))
+    }
+}
+impl Field for candle_core::DType {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.attribute("DType", |attribute| match attribute {
+            Attribute::Text(text) => text.parse().ok(),
+            _ => None,
+        })
+    }
+}

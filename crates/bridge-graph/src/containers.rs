@@ -1,0 +1,266 @@
+use std::collections::BTreeMap;
+
+use bridge_vars::{Name, PathKey, Result, Tree, Variable, VariableKind, VariableOf};
+use candle_core::Tensor;
+use indexmap::IndexMap;
+
+use crate::{Field, Source, Structure, Visit, Visitor};
+
+impl Visit for Variable {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.variable(self)
+    }
+}
+impl Field for Variable {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.variable()
+    }
+}
+
+impl<K: VariableKind> Visit for VariableOf<K> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.variable(self)
+    }
+}
+impl<K: VariableKind> Field for VariableOf<K> {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.variable_of()
+    }
+}
+
+impl Visit for Tensor {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.tensor(self)
+    }
+}
+impl Field for Tensor {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.tensor()
+    }
+}
+
+impl<T: Visit> Visit for Option<T> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.optional(self.as_ref().map(|part| part as &dyn Visit))
+    }
+}
+impl<T: Field> Field for Option<T> {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        Ok(if source.is_some()? { Some(T::rebuild(source)?) } else { None })
+    }
+}
+
+impl<T: Visit> Visit for Box<T> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        (**self).visit(visitor)
+    }
+}
+impl<T: Field> Field for Box<T> {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        T::rebuild(source).map(Box::new)
+    }
+}
+
+fn visit_items<'a, T: Visit + 'a>(
+    items: impl Iterator<Item = &'a T>,
+    visitor: &mut dyn Visitor,
+) -> Result<()> {
+    visitor.enter(Structure::List, None)?;
+    for (index, item) in items.enumerate() {
+        visitor.child(&PathKey::Index(index), item)?;
+    }
+    visitor.exit()
+}
+
+impl<T: Visit> Visit for Vec<T> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visit_items(self.iter(), visitor)
+    }
+}
+impl<T: Field> Field for Vec<T> {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.enter(&Structure::List)?;
+        let mut items = Vec::new();
+        while source.peek_child().is_some() {
+            items.push(source.child(&PathKey::Index(items.len()))?);
+        }
+        source.exit()?;
+        Ok(items)
+    }
+}
+
+impl<T: Visit, const N: usize> Visit for [T; N] {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visit_items(self.iter(), visitor)
+    }
+}
+impl<T: Field, const N: usize> Field for [T; N] {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        let items = Vec::<T>::rebuild(source)?;
+        let found = items.len();
+        Self::try_from(items).map_err(|_| source.unexpected(&format!("{N} items"), format!("{found}")))
+    }
+}
+
+macro_rules! tuples {
+    ($(($($name:ident $index:tt),+))+) => {$(
+        impl<$($name: Visit),+> Visit for ($($name,)+) {
+            fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+                visitor.enter(Structure::Tuple, None)?;
+                $(visitor.child(&PathKey::Index($index), &self.$index)?;)+
+                visitor.exit()
+            }
+        }
+        impl<$($name: Field),+> Field for ($($name,)+) {
+            fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+                source.enter(&Structure::Tuple)?;
+                let parts = ($(source.child::<$name>(&PathKey::Index($index))?,)+);
+                source.exit()?;
+                Ok(parts)
+            }
+        }
+    )+};
+}
+tuples! {
+    (A 0)
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+}
+
+impl Visit for () {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.enter(Structure::Tuple, None)?;
+        visitor.exit()
+    }
+}
+impl Field for () {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.enter(&Structure::Tuple)?;
+        source.exit()
+    }
+}
+
+fn visit_entries<'a, T: Visit + 'a>(
+    entries: impl Iterator<Item = (PathKey, &'a T)>,
+    visitor: &mut dyn Visitor,
+) -> Result<()> {
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    visitor.enter(Structure::Map, None)?;
+    for (key, value) in entries {
+        visitor.child(&key, value)?;
+    }
+    visitor.exit()
+}
+
+fn rebuild_entries<T: Field, K>(
+    source: &mut Source<'_>,
+    to_key: impl Fn(&PathKey) -> Option<K>,
+) -> Result<Vec<(K, T)>> {
+    source.enter(&Structure::Map)?;
+    let mut entries = Vec::new();
+    while let Some(key) = source.peek_child() {
+        let name = to_key(key).ok_or_else(|| {
+            source.unexpected(&format!("a key of type {}", std::any::type_name::<K>()), format!("`{key}`"))
+        })?;
+        entries.push((name, source.child(key)?));
+    }
+    source.exit()?;
+    Ok(entries)
+}
+
+/// What can be the key of a map of modules or variables.
+pub trait MapKey: Ord + std::hash::Hash + Send + Sync + 'static {
+    /// The step of the path.
+    fn to_path_key(&self) -> PathKey;
+    /// The key of a step, if it is of this type.
+    fn from_path_key(key: &PathKey) -> Option<Self>
+    where
+        Self: Sized;
+}
+impl MapKey for String {
+    fn to_path_key(&self) -> PathKey {
+        self.as_str().into()
+    }
+    fn from_path_key(key: &PathKey) -> Option<Self> {
+        Name::from_path_key(key).map(|name| name.to_string())
+    }
+}
+impl MapKey for Name {
+    fn to_path_key(&self) -> PathKey {
+        self.clone().into()
+    }
+    fn from_path_key(key: &PathKey) -> Option<Self> {
+        match key {
+            PathKey::Name(name) => Some(name.clone()),
+            PathKey::Index(_) => None,
+        }
+    }
+}
+impl MapKey for usize {
+    fn to_path_key(&self) -> PathKey {
+        (*self).into()
+    }
+    fn from_path_key(key: &PathKey) -> Option<Self> {
+        match key {
+            PathKey::Index(index) => Some(*index),
+            PathKey::Name(_) => None,
+        }
+    }
+}
+
+impl<K: MapKey, T: Visit> Visit for BTreeMap<K, T> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visit_entries(self.iter().map(|(key, value)| (key.to_path_key(), value)), visitor)
+    }
+}
+impl<K: MapKey, T: Field> Field for BTreeMap<K, T> {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        Ok(rebuild_entries(source, K::from_path_key)?.into_iter().collect())
+    }
+}
+
+// Insertion order says nothing about a model, and is not kept: a merged map is in order of its keys.
+impl<K: MapKey, T: Visit> Visit for IndexMap<K, T> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visit_entries(self.iter().map(|(key, value)| (key.to_path_key(), value)), visitor)
+    }
+}
+impl<K: MapKey, T: Field> Field for IndexMap<K, T> {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        Ok(rebuild_entries(source, K::from_path_key)?.into_iter().collect())
+    }
+}
+
+// Variables whose names are not known when a module is written, such as those of a wrapped one.
+impl Visit for Tree<Variable> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        match self {
+            Self::Leaf(variable) => visitor.variable(variable),
+            Self::Node(node) => {
+                visitor.enter(Structure::Map, None)?;
+                for (key, child) in node.children() {
+                    visitor.child(key, child)?;
+                }
+                visitor.exit()
+            }
+        }
+    }
+}
+impl Field for Tree<Variable> {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        if source.peek_variable() {
+            return source.variable().map(Self::Leaf);
+        }
+        source.enter(&Structure::Map)?;
+        let mut tree = Self::default();
+        while let Some(key) = source.peek_child() {
+            tree.insert_tree(&key.clone().into(), source.child(key)?)?;
+        }
+        source.exit()?;
+        Ok(tree)
+    }
+}

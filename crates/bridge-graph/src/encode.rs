@@ -1,0 +1,248 @@
+use std::sync::Arc;
+
+use bridge_vars::{Metadata, Opaque, Path, PathKey, Result, VariableType};
+use candle_core::{DType, Device, DeviceLocation, Shape};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::error::GraphError;
+use crate::graphdef::{Def, Entry, Program, Spec};
+use crate::{Attribute, Structure};
+
+/// An entry of a [`Program`] as files have it.
+#[derive(Serialize, Deserialize)]
+struct FileEntry {
+    key: Path,
+    #[serde(flatten)]
+    def: FileDef,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+enum FileDef {
+    Module {
+        name: String,
+    },
+    List,
+    Tuple,
+    Map,
+    End,
+    Some,
+    None,
+    Bool {
+        value: bool,
+    },
+    Int {
+        value: i64,
+    },
+    UInt {
+        value: u64,
+    },
+    /// By its bits, because JSON has no infinities.
+    Float {
+        value: f64,
+        bits: u64,
+    },
+    Text {
+        value: String,
+    },
+    Value {
+        value: Json,
+    },
+    Flag {
+        on: bool,
+    },
+    Device {
+        location: String,
+    },
+    Variable {
+        #[serde(rename = "type")]
+        kind: String,
+        collection: String,
+        #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+        metadata: Metadata,
+        #[serde(flatten)]
+        spec: FileSpec,
+    },
+    SharedVariable {
+        number: usize,
+    },
+    Tensor {
+        #[serde(flatten)]
+        spec: FileSpec,
+    },
+    Shared,
+    SharedAgain {
+        number: usize,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileSpec {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dtype: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<Vec<usize>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+}
+
+impl Program {
+    /// The flat serde form.
+    ///
+    /// # Errors
+    /// [`GraphError::Static`] for a static value that its serde form does not keep.
+    pub fn encode(&self) -> Result<Json> {
+        let mut path = Path::root();
+        let mut depth = 0usize;
+        let mut entries = Vec::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            let at = || if depth == 0 { path.clone() } else { path.join(entry.key.clone()) };
+            let def = encode_def(&entry.def, at)?;
+            match &entry.def {
+                Def::Enter(_) => {
+                    if depth > 0 {
+                        path.push(entry.key.clone());
+                    }
+                    depth += 1;
+                }
+                Def::Exit => {
+                    path.pop();
+                    depth = depth.saturating_sub(1);
+                }
+                _ => {}
+            }
+            entries.push(FileEntry { key: entry.key.clone().into(), def });
+        }
+        serde_json::to_value(entries).map_err(bridge_vars::Error::new)
+    }
+
+    /// Reads what [`Program::encode`] wrote. `device` takes the place of devices that this machine may not
+    /// have.
+    ///
+    /// # Errors
+    /// If it is not what was written.
+    pub fn decode(json: &Json, device: &Device) -> Result<Self> {
+        let entries = Vec::<FileEntry>::deserialize(json).map_err(bridge_vars::Error::new)?;
+        let entries = entries.into_iter().map(|entry| {
+            let [key]: [PathKey; 1] = entry
+                .key
+                .keys()
+                .to_vec()
+                .try_into()
+                .map_err(|_| foreign(&entry.key, "one step of a path", entry.key.to_string()))?;
+            Ok(Entry { key, def: decode_def(entry.def, &entry.key, device)? })
+        });
+        Ok(Self { entries: entries.collect::<Result<_>>()? })
+    }
+}
+
+/// A description among the variables of a functional module: what wraps a stateful one keeps there.
+impl Opaque for Program {
+    fn type_name(&self) -> &'static str {
+        "a GraphDef"
+    }
+    fn encode(&self) -> Result<Json> {
+        Program::encode(self)
+    }
+    fn equals(&self, other: &dyn Opaque) -> bool {
+        let other: &dyn std::any::Any = other;
+        other.downcast_ref::<Self>().is_some_and(|other| self == other)
+    }
+}
+
+fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
+    Ok(match def {
+        Def::Enter(Structure::Module(name)) => FileDef::Module { name: name.to_string() },
+        Def::Enter(Structure::List) => FileDef::List,
+        Def::Enter(Structure::Tuple) => FileDef::Tuple,
+        Def::Enter(Structure::Map) => FileDef::Map,
+        Def::Exit => FileDef::End,
+        Def::Some => FileDef::Some,
+        Def::None => FileDef::None,
+        Def::Attribute(attribute) => match attribute {
+            Attribute::Bool(value) => FileDef::Bool { value: *value },
+            Attribute::Int(value) => FileDef::Int { value: *value },
+            Attribute::UInt(value) => FileDef::UInt { value: *value },
+            Attribute::Float(value) => FileDef::Float { value: *value, bits: value.to_bits() },
+            Attribute::Text(value) => FileDef::Text { value: value.to_string() },
+            Attribute::Encoded(value) => FileDef::Value { value: (**value).clone() },
+            Attribute::Typed(value) => FileDef::Value {
+                value: value.encode().map_err(|reason| GraphError::Static {
+                    path: path(),
+                    value: format!("{value:?}"),
+                    reason,
+                })?,
+            },
+        },
+        Def::Flag(on) => FileDef::Flag { on: *on },
+        Def::Device(device) => FileDef::Device { location: format!("{:?}", device.location()) },
+        Def::Variable { kind, metadata, spec } => FileDef::Variable {
+            kind: kind.name().into(),
+            collection: kind.collection().into(),
+            metadata: metadata.clone(),
+            spec: encode_spec(spec),
+        },
+        Def::VariableRef(number) => FileDef::SharedVariable { number: *number },
+        Def::Tensor(spec) => FileDef::Tensor { spec: encode_spec(spec) },
+        Def::Shared => FileDef::Shared,
+        Def::SharedRef(number) => FileDef::SharedAgain { number: *number },
+    })
+}
+
+fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
+    Ok(match def {
+        FileDef::Module { name } => Def::Enter(Structure::Module(name.into())),
+        FileDef::List => Def::Enter(Structure::List),
+        FileDef::Tuple => Def::Enter(Structure::Tuple),
+        FileDef::Map => Def::Enter(Structure::Map),
+        FileDef::End => Def::Exit,
+        FileDef::Some => Def::Some,
+        FileDef::None => Def::None,
+        FileDef::Bool { value } => Def::Attribute(Attribute::Bool(value)),
+        FileDef::Int { value } => Def::Attribute(Attribute::Int(value)),
+        FileDef::UInt { value } => Def::Attribute(Attribute::UInt(value)),
+        FileDef::Float { bits, .. } => Def::Attribute(Attribute::Float(f64::from_bits(bits))),
+        FileDef::Text { value } => Def::Attribute(Attribute::Text(value.into())),
+        FileDef::Value { value } => Def::Attribute(Attribute::Encoded(Arc::new(value))),
+        FileDef::Flag { on } => Def::Flag(on),
+        FileDef::Device { location } => Def::Device(match location == format!("{:?}", DeviceLocation::Cpu) {
+            true => Device::Cpu,
+            false => device.clone(),
+        }),
+        FileDef::Variable { kind, collection, metadata, spec } => Def::Variable {
+            kind: VariableType::from_name_and_collection(&kind, &collection),
+            metadata,
+            spec: decode_spec(spec, path)?,
+        },
+        FileDef::SharedVariable { number } => Def::VariableRef(number),
+        FileDef::Tensor { spec } => Def::Tensor(decode_spec(spec, path)?),
+        FileDef::Shared => Def::Shared,
+        FileDef::SharedAgain { number } => Def::SharedRef(number),
+    })
+}
+
+fn encode_spec(spec: &Spec) -> FileSpec {
+    match spec {
+        Spec::Tensor(dtype, shape) => {
+            FileSpec { dtype: Some(dtype.as_str().into()), shape: Some(shape.dims().to_vec()), host: None }
+        }
+        Spec::Other(kind) => FileSpec { dtype: None, shape: None, host: Some(kind.to_string()) },
+    }
+}
+
+fn decode_spec(spec: FileSpec, path: &Path) -> Result<Spec> {
+    let FileSpec { dtype, shape, host } = spec;
+    match (dtype, shape, host) {
+        (Some(dtype), Some(shape), None) => {
+            let known: DType = dtype.parse().map_err(|_| foreign(path, "a dtype", dtype))?;
+            Ok(Spec::Tensor(known, Shape::from(shape)))
+        }
+        (None, None, Some(host)) => Ok(Spec::Other(host.into())),
+        _ => Err(foreign(path, "a dtype and a shape, or a host value", "something else".into())),
+    }
+}
+
+fn foreign(path: &Path, expected: &str, found: String) -> bridge_vars::Error {
+    GraphError::Structure { path: path.clone(), expected: expected.into(), found }.into()
+}

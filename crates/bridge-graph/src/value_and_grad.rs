@@ -1,0 +1,113 @@
+use bridge_vars::{Filter, Leaf, Path, Result, State, Variable};
+use candle_core::Tensor;
+
+use crate::error::GraphError;
+use crate::{Detach, Visit, variables};
+
+/// A module's loss, and its gradient with respect to the variables that a filter matches.
+///
+/// Variables that the filter does not match are not tracked: they cost nothing in the backward pass.
+/// Returned are the loss, cut off from its graph, and a state with the gradients at the variables' paths.
+///
+/// ```
+/// use bridge_graph::{StatefulModule, value_and_grad};
+/// use bridge_vars::{Filter, Param};
+/// use candle_core::{Device, Tensor};
+///
+/// #[derive(StatefulModule)]
+/// struct Scale { factor: Param }
+///
+/// let scale = Scale { factor: Param::new(Tensor::new(3f32, &Device::Cpu)?) };
+/// let (loss, gradients) =
+///     value_and_grad(&scale, Filter::of::<Param>(), |scale| Ok(scale.factor.value()?.sqr()?))?;
+/// assert_eq!(loss.to_scalar::<f32>()?, 9.);
+/// assert_eq!(gradients.get("factor")?.tensor()?.to_scalar::<f32>()?, 6.);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+///
+/// # Errors
+/// What `loss` returns; [`GraphError::MissingGradients`] if a matched variable took no part in the loss;
+/// [`GraphError::NothingToDifferentiate`] and [`GraphError::LossNotScalar`].
+#[doc(alias("nnx.value_and_grad", "nnx.grad", "DiffState"))]
+pub fn value_and_grad<M: Visit + ?Sized>(
+    module: &M,
+    wrt: impl Into<Filter>,
+    loss: impl FnOnce(&M) -> Result<Tensor>,
+) -> Result<(Tensor, State)> {
+    let (loss, (), gradients) = value_and_grad_with(module, wrt, |module| Ok((loss(module)?, ())))?;
+    Ok((loss, gradients))
+}
+
+/// [`value_and_grad`] of a function that returns something beside the loss.
+///
+/// What is returned beside it is cut off from the graph.
+///
+/// # Errors
+/// Those of [`value_and_grad`].
+#[doc(alias = "has_aux")]
+pub fn value_and_grad_with<M: Visit + ?Sized, A: Detach>(
+    module: &M,
+    wrt: impl Into<Filter>,
+    loss: impl FnOnce(&M) -> Result<(Tensor, A)>,
+) -> Result<(Tensor, A, State)> {
+    let wrt = wrt.into();
+    let mut tracked = Vec::new();
+    let mut others = Vec::new();
+    for (path, variable) in variables(module)? {
+        let leaf = variable.leaf()?;
+        if wrt.matches(&path, &leaf) {
+            let tracking = variable.track().map_err(|error| error.at(&path))?;
+            tracked.push((path, leaf, tracking));
+        } else {
+            others.push(variable);
+        }
+    }
+    // What a wrapped module changed is still part of the graph, for whoever reads it inside the call.
+    let kept = Detaching(others);
+    let (loss, aux) = loss(module)?;
+    drop(kept);
+    let leaves = tracked.iter().map(|(path, leaf, tracking)| (path, leaf, tracking.leaf()));
+    let gradients = gradients(&loss, &wrt, leaves)?;
+    Ok((loss.detach(), aux.detached(), gradients))
+}
+
+struct Detaching(Vec<Variable>);
+
+impl Drop for Detaching {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Variable::detach);
+    }
+}
+
+/// The gradients of a loss with respect to tracked leaves of its graph, under their paths.
+///
+/// # Errors
+/// Those of [`value_and_grad`].
+pub fn gradients<'a>(
+    loss: &Tensor,
+    wrt: &Filter,
+    leaves: impl Iterator<Item = (&'a Path, &'a Leaf, &'a Tensor)>,
+) -> Result<State> {
+    if loss.elem_count() != 1 {
+        return Err(GraphError::LossNotScalar { shape: loss.dims().to_vec() }.into());
+    }
+    let store = loss.backward()?;
+    let mut gradients = State::default();
+    let mut missing = Vec::new();
+    for (path, leaf, tracked) in leaves {
+        match store.get(tracked) {
+            // candle's gradients can hold on to the graph.
+            Some(gradient) => {
+                gradients.insert(path, leaf.with_value(gradient.detach()))?;
+            }
+            None => missing.push(path.clone()),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(GraphError::MissingGradients { paths: missing }.into());
+    }
+    if gradients.is_empty() {
+        return Err(GraphError::NothingToDifferentiate { filter: wrt.to_string() }.into());
+    }
+    Ok(gradients)
+}

@@ -1,0 +1,89 @@
+use std::any::Any;
+
+use bridge_vars::{Name, PathKey, Result, Variable};
+use candle_core::{Device, Tensor};
+
+use crate::{Attribute, CallContext, Flag, Source};
+
+/// What can be walked: a module, a variable, a container of them, a static value.
+///
+/// `#[derive(StatefulModule)]` implements it; so do variables, containers, numbers and strings.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can not be a field of a module",
+    label = "not a module, a variable, a container of them, or plain data",
+    note = "derive it: `#[derive(StatefulModule)]` on `{Self}`, if it holds variables or modules",
+    note = "or mark the field: `#[module(static)]` if it is configuration (any serde type), `#[module(skip)]` if \
+            it is rebuilt by `Default`"
+)]
+pub trait Visit: Send + Sync {
+    /// Shows the visitor what is inside, children in order of their keys.
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()>;
+}
+
+/// What can stand in a module's field: it can be walked, and rebuilt from a `GraphDef` and a state.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can not be a field of a module",
+    label = "not a module, a variable, a container of them, or plain data",
+    note = "derive it: `#[derive(StatefulModule)]` on `{Self}`, if it holds variables or modules",
+    note = "or mark the field: `#[module(static)]` if it is configuration (any serde type), `#[module(skip)]` if \
+            it is rebuilt by `Default`"
+)]
+pub trait Field: Visit + Sized + 'static {
+    /// Rebuilds it, reading in the order in which [`Visit::visit`] shows.
+    fn rebuild(source: &mut Source<'_>) -> Result<Self>;
+}
+
+/// A module that owns its variables. Implemented by `#[derive(StatefulModule)]`.
+#[doc(alias("Module", "nnx.Module", "Pytree"))]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stateful module",
+    note = "write `#[derive(StatefulModule)]` on `{Self}`"
+)]
+pub trait StatefulModule: Visit + Any {
+    /// The type's name, as files and messages have it.
+    fn type_name(&self) -> &'static str;
+
+    /// The type's name, without a value.
+    fn static_type_name() -> &'static str
+    where
+        Self: Sized;
+}
+
+/// How the children of a node are held together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Structure {
+    /// A module of a type with this name.
+    Module(Name),
+    /// A list.
+    List,
+    /// A fixed number of parts.
+    Tuple,
+    /// A map.
+    Map,
+}
+
+/// What walks over a module. Implemented by the operations of this crate.
+pub trait Visitor {
+    /// A node begins; its children follow. `module` is there for a derived module.
+    fn enter(&mut self, structure: Structure, module: Option<&dyn StatefulModule>) -> Result<()>;
+    /// The node ends.
+    fn exit(&mut self) -> Result<()>;
+    /// A child under a key: calls [`Visit::visit`] of it.
+    fn child(&mut self, key: &PathKey, child: &dyn Visit) -> Result<()>;
+    /// A part that may be absent: calls [`Visit::visit`] of it if it is there.
+    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()>;
+    /// A variable.
+    fn variable(&mut self, variable: &Variable) -> Result<()>;
+    /// A bare tensor.
+    fn tensor(&mut self, tensor: &Tensor) -> Result<()>;
+    /// A static value.
+    fn attribute(&mut self, attribute: &dyn Fn() -> Attribute) -> Result<()>;
+    /// A flag.
+    fn flag(&mut self, flag: &Flag) -> Result<()>;
+    /// A place that a call's context reaches.
+    fn context(&mut self, context: &CallContext) -> Result<()>;
+    /// A device that new tensors go to.
+    fn device(&mut self, device: &Device) -> Result<()>;
+    /// A shared node, by identity: calls [`Visit::visit`] of it the first time.
+    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()>;
+}

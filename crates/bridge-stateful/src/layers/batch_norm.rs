@@ -1,0 +1,128 @@
+use bridge_graph::{Flag, Rngs, StatefulModule};
+use bridge_random::Initializer;
+use bridge_vars::{BatchStat, Param, Result};
+use candle_core::Tensor;
+
+use super::candle_module;
+
+/// How a [`BatchNorm`] is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNormConfig {
+    /// How much of the running statistics stays at each step.
+    pub momentum: f64,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Whether a bias is added.
+    pub use_bias: bool,
+    /// Whether the result is scaled.
+    pub use_scale: bool,
+    /// How the bias starts.
+    pub bias_init: Initializer,
+    /// How the scale starts.
+    pub scale_init: Initializer,
+}
+
+impl Default for BatchNormConfig {
+    /// Scale and bias, momentum 0.99, epsilon 1e-5.
+    fn default() -> Self {
+        Self {
+            momentum: 0.99,
+            epsilon: 1e-5,
+            use_bias: true,
+            use_scale: true,
+            bias_init: Initializer::Zeros,
+            scale_init: Initializer::Ones,
+        }
+    }
+}
+
+/// Normalises over everything but the last dimension: with the batch's statistics in training, which also
+/// move the running ones, and with the running ones in evaluation. Arithmetic and initial values are Flax's.
+///
+/// ```
+/// use bridge_graph::{Rngs, eval};
+/// use bridge_stateful::BatchNorm;
+/// use candle_core::{Device, Tensor};
+/// let norm = BatchNorm::new(1, &Rngs::new(0))?;
+/// let x = Tensor::new(&[[1f32], [3.]], &Device::Cpu)?;
+/// assert!((norm.forward(&x)?.get(0)?.get(0)?.to_scalar::<f32>()? + 1.).abs() < 1e-4);
+/// assert!((norm.mean.value()?.to_vec1::<f32>()?[0] - 0.02).abs() < 1e-6);
+/// eval(&norm)?;
+/// assert!((norm.forward(&x)?.get(0)?.get(0)?.to_scalar::<f32>()? - 0.98).abs() < 1e-2);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[doc(alias = "nnx.BatchNorm")]
+#[derive(Debug, StatefulModule)]
+#[module(crate = "bridge_graph")]
+pub struct BatchNorm {
+    /// The running mean, `[features]`.
+    pub mean: BatchStat,
+    /// The running variance, `[features]`.
+    pub var: BatchStat,
+    /// What the result is scaled by, `[features]`.
+    pub scale: Option<Param>,
+    /// What is added, `[features]`.
+    pub bias: Option<Param>,
+    /// On for the running statistics.
+    pub use_running_average: Flag,
+    /// How much of the running statistics stays at each step.
+    pub momentum: f64,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+impl BatchNorm {
+    /// With scale and bias, momentum 0.99 and epsilon 1e-5, in training until it is switched to evaluation.
+    ///
+    /// # Errors
+    /// If the streams have neither `params` nor `default`.
+    pub fn new(features: usize, rngs: &Rngs) -> Result<Self> {
+        Self::with_config(features, &BatchNormConfig::default(), rngs)
+    }
+
+    /// As configured.
+    ///
+    /// # Errors
+    /// Those of [`BatchNorm::new`], and of the initializers.
+    pub fn with_config(features: usize, config: &BatchNormConfig, rngs: &Rngs) -> Result<Self> {
+        let (dtype, device) = (rngs.dtype(), rngs.device());
+        // Each parameter draws a key, whether its initializer needs one or not: so the seeds agree with Flax.
+        let param = |used: bool, initializer: &Initializer| -> Result<Option<Param>> {
+            Ok(match used {
+                true => Some(Param::new(initializer.init(rngs.draw("params")?, features, dtype, device)?)),
+                false => None,
+            })
+        };
+        Ok(Self {
+            mean: BatchStat::new(Tensor::zeros(features, dtype, device)?),
+            var: BatchStat::new(Tensor::ones(features, dtype, device)?),
+            scale: param(config.use_scale, &config.scale_init)?,
+            bias: param(config.use_bias, &config.bias_init)?,
+            use_running_average: Flag::new(false),
+            momentum: config.momentum,
+            epsilon: config.epsilon,
+        })
+    }
+
+    /// `x` of shape `[.., features]`; the result has the same.
+    ///
+    /// # Errors
+    /// If the last dimension of `x` is not `features`, or the batch is empty.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (mean, var) = if self.use_running_average.get() {
+            (self.mean.value()?, self.var.value()?)
+        } else {
+            let axes: Vec<usize> = (0..x.rank().saturating_sub(1)).collect();
+            let batch = bridge_ops::batch_statistics(x, axes)?;
+            for (variable, new) in [(&self.mean, &batch.0), (&self.var, &batch.1)] {
+                variable.set(bridge_ops::moving_average(&variable.value()?, &new.detach(), self.momentum)?);
+            }
+            batch
+        };
+        let value = |param: &Option<Param>| param.as_ref().map(|param| param.value()).transpose();
+        let (scale, bias) = (value(&self.scale)?, value(&self.bias)?);
+        Ok(bridge_ops::normalize(x, &mean, &var, scale.as_ref(), bias.as_ref(), self.epsilon)?)
+    }
+}
+
+candle_module!(BatchNorm);

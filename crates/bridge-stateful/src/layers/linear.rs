@@ -1,0 +1,100 @@
+use bridge_graph::{Rngs, StatefulModule};
+use bridge_random::Initializer;
+use bridge_vars::{Param, Result};
+use candle_core::Tensor;
+
+use super::candle_module;
+
+/// How a [`Linear`] is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearConfig {
+    /// Whether a bias is added.
+    pub use_bias: bool,
+    /// How the kernel starts.
+    pub kernel_init: Initializer,
+    /// How the bias starts.
+    pub bias_init: Initializer,
+}
+
+impl Default for LinearConfig {
+    /// With a bias, a kernel of `lecun_normal` and a bias of zeros.
+    fn default() -> Self {
+        Self { use_bias: true, kernel_init: Initializer::lecun_normal(), bias_init: Initializer::Zeros }
+    }
+}
+
+/// A linear map of the last dimension: `y = x kernel + bias`, with Flax's names, shapes and initial values.
+///
+/// `kernel` has shape `[inputs, outputs]`, `bias` has shape `[outputs]`.
+///
+/// ```
+/// use bridge_graph::Rngs;
+/// use bridge_stateful::Linear;
+/// use candle_core::{DType, Device, Tensor};
+/// let linear = Linear::new(2, 3, &Rngs::new(0))?;
+/// let y = linear.forward(&Tensor::ones((5, 2), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(y.dims(), &[5, 3]);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[doc(alias = "nnx.Linear")]
+#[derive(Debug, StatefulModule)]
+#[module(crate = "bridge_graph")]
+pub struct Linear {
+    /// The matrix, `[inputs, outputs]`.
+    pub kernel: Param,
+    /// What is added, `[outputs]`.
+    pub bias: Option<Param>,
+}
+
+impl Linear {
+    /// With a bias, a kernel of `lecun_normal` and a bias of zeros. Keys come from the stream `params`.
+    ///
+    /// # Errors
+    /// If the streams have neither `params` nor `default`.
+    pub fn new(inputs: usize, outputs: usize, rngs: &Rngs) -> Result<Self> {
+        Self::with_config(inputs, outputs, &LinearConfig::default(), rngs)
+    }
+
+    /// As configured.
+    ///
+    /// # Errors
+    /// Those of [`Linear::new`], and of the initializers.
+    pub fn with_config(inputs: usize, outputs: usize, config: &LinearConfig, rngs: &Rngs) -> Result<Self> {
+        let (dtype, device) = (rngs.dtype(), rngs.device());
+        // Each parameter draws a key, whether its initializer needs one or not: so the seeds agree with Flax.
+        let kernel = config.kernel_init.init(rngs.draw("params")?, (inputs, outputs), dtype, device)?;
+        let bias = match config.use_bias {
+            true => Some(config.bias_init.init(rngs.draw("params")?, outputs, dtype, device)?),
+            false => None,
+        };
+        Ok(Self { kernel: Param::new(kernel), bias: bias.map(Param::new) })
+    }
+
+    /// `x` of shape `[.., inputs]`; the result has shape `[.., outputs]`.
+    ///
+    /// # Errors
+    /// If the last dimension of `x` is not `inputs`, or the dtypes differ.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(|bias| bias.value()).transpose()?;
+        Ok(bridge_ops::linear(x, &self.kernel.value()?, bias.as_ref())?)
+    }
+}
+
+candle_module!(Linear);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bridge_vars::Error;
+    use candle_core::{Device, Module};
+
+    #[test]
+    fn a_wrong_shape_is_the_same_error_through_candle() {
+        let linear = Linear::new(2, 3, &Rngs::new(0)).unwrap();
+        let x = Tensor::zeros((1, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let direct = linear.forward(&x).unwrap_err();
+        let through = Error::from(Module::forward(&linear, &x).unwrap_err());
+        assert_eq!(direct.to_string(), through.to_string());
+        assert!(matches!(through.downcast_ref(), Some(bridge_ops::Error::Shape { .. })), "{through}");
+    }
+}

@@ -1,0 +1,55 @@
+//! Whether one state can take the place of another.
+
+use bridge_graph::{Misfit, Mismatch};
+use bridge_vars::{Leaf, Result, State, Value};
+
+/// Where `found` differs from `expected` in paths, types, shapes and dtypes.
+pub(crate) fn differences(expected: &State, found: &State) -> Misfit {
+    let mut misfit = Misfit::default();
+    for (path, leaf) in expected.iter() {
+        match found.tree().get(&path) {
+            None => misfit.missing.push(path),
+            Some(other) if is_like(leaf, other) => {}
+            Some(other) => misfit.mismatched.push(Mismatch {
+                path,
+                expected: describe(leaf),
+                found: describe(other),
+            }),
+        }
+    }
+    let paths = found.iter().map(|(path, _)| path);
+    misfit.unexpected = paths.filter(|path| expected.tree().get(path).is_none()).collect();
+    misfit
+}
+
+/// The leaves of `found`, which has all paths of `expected`, on the devices of `expected`.
+pub(crate) fn placed(expected: &State, found: &State) -> Result<State> {
+    expected.map(|path, leaf| {
+        let other = found.get(path)?;
+        match (&leaf.value, &other.value) {
+            (Value::Tensor(leaf), Value::Tensor(tensor)) => {
+                Ok(other.with_value(tensor.get().to_device(leaf.get().device())?))
+            }
+            _ => Ok(other.clone()),
+        }
+    })
+}
+
+fn is_like(expected: &Leaf, found: &Leaf) -> bool {
+    // By name: a type that a file named before the program declared it is not the declared one.
+    let kind = |leaf: &Leaf| (leaf.kind.name(), leaf.kind.collection());
+    let value = match (&expected.value, &found.value) {
+        (Value::Tensor(expected), Value::Tensor(found)) => {
+            expected.get().dtype() == found.get().dtype() && expected.get().shape() == found.get().shape()
+        }
+        (expected, found) => expected.kind() == found.kind(),
+    };
+    kind(expected) == kind(found) && value
+}
+
+pub(crate) fn describe(leaf: &Leaf) -> String {
+    match &leaf.value {
+        Value::Tensor(tensor) => format!("{} {tensor:?}", leaf.kind),
+        other => format!("{} {}", leaf.kind, other.kind()),
+    }
+}

@@ -1,0 +1,58 @@
+use bridge_vars::{Error, Path};
+
+/// What can go wrong between the two kinds of module.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WrapperError {
+    /// A `Functional` was applied before it was initialised.
+    #[error("this `Functional` has no `GraphDef` yet: call `init` before `apply`")]
+    NotInitialized,
+    /// The variables lack the description of the stateful module.
+    #[error(
+        "at `{path}`: the collection `nnx`, which holds the `GraphDef` of the wrapped module, is not there; it was \
+         dropped on the way from `init`, perhaps by passing `params` alone: pass it along with the others"
+    )]
+    GraphDefMissing {
+        /// The wrapper.
+        path: Path,
+    },
+    /// A call made or removed variables while the description of the module can not change.
+    #[error(
+        "at `{path}`: the call changed the structure of the wrapped module ({}), and `nnx` is not mutable: use \
+         `apply_mut` with \"nnx\" among the mutable collections", list(.changed)
+    )]
+    StructureChanged {
+        /// The wrapper.
+        path: Path,
+        /// The variables that came or went.
+        changed: Vec<Path>,
+    },
+    /// The wrapper came from a file, which does not hold how its module is constructed.
+    #[error(
+        "the constructor of this `ToFunctional` is not here, because it came from a file: it can `apply`, but not \
+         `init`; make it with `to_functional`"
+    )]
+    ConstructorMissing,
+    /// A wrapped functional module has no variables yet.
+    #[error("`{path}` is not among the wrapped module's variables{}", hint(.initialized))]
+    VariableNotFound {
+        /// The variable that was asked for.
+        path: Path,
+        /// Whether there is any variable at all.
+        initialized: bool,
+    },
+}
+
+impl From<WrapperError> for Error {
+    fn from(error: WrapperError) -> Self {
+        Error::new(error)
+    }
+}
+
+fn list(paths: &[Path]) -> String {
+    paths.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn hint(initialized: &bool) -> &'static str {
+    if *initialized { "" } else { ", which has none: call `lazy_init` with a sample first" }
+}

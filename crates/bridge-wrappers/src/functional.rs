@@ -1,0 +1,75 @@
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use bridge_graph::{Field, GraphDef, Rngs, merge, split, state};
+use bridge_vars::{Result, State};
+
+use crate::WrapperError;
+use crate::constructor::Constructor;
+
+/// The functional API over a stateful module: what [`functional`] gives.
+#[doc(alias = "bridge.Functional")]
+pub struct Functional<M> {
+    constructor: Constructor<M>,
+    graphdef: RwLock<Option<GraphDef<M>>>,
+}
+
+/// The functional API over a stateful module: `init` gives its state, `apply` takes one and gives the next.
+///
+/// ```
+/// use bridge_graph::Rngs;
+/// use bridge_stateful::Linear;
+/// use bridge_wrappers::functional;
+/// use candle_core::{DType, Device, Tensor};
+/// let linear = functional(|rngs| Linear::new(2, 3, rngs));
+/// let state = linear.init(&Rngs::new(0))?;
+/// let x = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
+/// let (y, state) = linear.apply(&state, |linear| linear.forward(&x))?;
+/// assert_eq!((y.dims(), state.len()), (&[1, 3][..], 2));
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[doc(alias = "bridge.functional")]
+pub fn functional<M: Field>(
+    constructor: impl Fn(&Rngs) -> Result<M> + Send + Sync + 'static,
+) -> Functional<M> {
+    Functional { constructor: Constructor::new(constructor), graphdef: RwLock::new(None) }
+}
+
+impl<M: Field> Functional<M> {
+    /// Constructs the module and gives its state; keeps its description.
+    ///
+    /// # Errors
+    /// What the constructor returns.
+    pub fn init(&self, rngs: &Rngs) -> Result<State> {
+        let (graphdef, state) = split(&self.constructor.construct(rngs)?)?;
+        *self.graphdef.write().unwrap_or_else(PoisonError::into_inner) = Some(graphdef);
+        Ok(state)
+    }
+
+    /// The module's description.
+    ///
+    /// # Errors
+    /// [`WrapperError::NotInitialized`] before [`Functional::init`].
+    pub fn graphdef(&self) -> Result<GraphDef<M>> {
+        let graphdef = self.graphdef.read().unwrap_or_else(PoisonError::into_inner);
+        graphdef.clone().ok_or_else(|| WrapperError::NotInitialized.into())
+    }
+
+    /// Runs any method of the module with this state; gives what it returned and the state after it.
+    ///
+    /// The state that was passed does not change. Pass several with [`State::merge`].
+    ///
+    /// # Errors
+    /// [`WrapperError::NotInitialized`], a state that does not fit, and what `method` returns.
+    pub fn apply<T>(&self, state_before: &State, method: impl FnOnce(&M) -> Result<T>) -> Result<(T, State)> {
+        let module = merge(&self.graphdef()?, state_before)?;
+        let output = method(&module)?;
+        Ok((output, state(&module)?))
+    }
+}
+
+impl<M> fmt::Debug for Functional<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Functional").field("constructor", &self.constructor).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,250 @@
+use std::fmt;
+use std::sync::Arc;
+
+use bridge_functional::{FunctionalModule, Mode, Scope};
+use bridge_graph::{
+    Field, GraphDef, GraphNode, Program, Rngs, iter_graph, merge, reseed, seal_streams, set_evaluating,
+    split, state, update,
+};
+use bridge_random::Key;
+use bridge_vars::{Filter, Leaf, Name, Path, PathKey, Result, RngCount, RngState, State, VariableType};
+use candle_core::{Device, Module, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::constructor::Constructor;
+use crate::{WrapperError, lazy_init, rngs_from_scope};
+
+/// A stateful module as a functional one: what [`to_functional`] gives.
+///
+/// Its variables are one collection for each type of variable that the module has, and `nnx`, which holds
+/// the module's [`GraphDef`]. At `init` they are as before the call, as in Flax.
+///
+/// At `apply` the module is merged from them; its constructor does not run. Its random streams start from
+/// fresh keys of the streams of the same names, in sorted order of their paths; a stream that the call gave no key
+/// fails when it is drawn from, unless `RngCount` is mutable: then it goes on from what is stored. What the call changed is
+/// written back; a change in a collection that is not mutable is an error.
+#[doc(alias("ToLinen", "bridge.ToLinen"))]
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct ToFunctional<M> {
+    #[serde(skip)]
+    constructor: Constructor<M>,
+}
+
+/// A stateful module, given by how it is constructed, as a functional one.
+///
+/// ```
+/// use bridge_functional::FunctionalModule;
+/// use bridge_random::key;
+/// use bridge_stateful::Linear;
+/// use bridge_wrappers::to_functional;
+/// use candle_core::{DType, Device, Tensor};
+/// let linear = to_functional(|rngs| Linear::new(2, 3, rngs));
+/// let x = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
+/// let variables = linear.init(key(0), &x)?;
+/// assert_eq!(variables.get("params", "kernel")?.tensor()?.dims(), &[2, 3]);
+/// assert_eq!(linear.apply(&variables, &x)?.dims(), &[1, 3]);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[doc(alias("to_linen", "bridge.to_linen"))]
+pub fn to_functional<M: Field>(
+    constructor: impl Fn(&Rngs) -> Result<M> + Send + Sync + 'static,
+) -> ToFunctional<M> {
+    ToFunctional { constructor: Constructor::new(constructor) }
+}
+
+static NNX: Name = Name::from_static("nnx");
+static GRAPHDEF: Name = Name::from_static("<graphdef>");
+
+impl<M: Field> ToFunctional<M> {
+    /// Runs any method of the module in a functional call. New tensors go to the CPU.
+    ///
+    /// At `init` the method may run twice, the first time to create what is created lazily.
+    ///
+    /// # Errors
+    /// [`WrapperError`], variables that do not fit, and what `method` returns.
+    #[doc(alias = "nnx_method")]
+    pub fn with<T>(&self, scope: &Scope, method: impl Fn(&M) -> Result<T>) -> Result<T> {
+        self.with_device(scope, &Device::Cpu, method)
+    }
+
+    /// [`ToFunctional::with`], where new tensors go to a device.
+    ///
+    /// # Errors
+    /// Those of [`ToFunctional::with`].
+    pub fn with_device<T>(
+        &self,
+        scope: &Scope,
+        device: &Device,
+        method: impl Fn(&M) -> Result<T>,
+    ) -> Result<T> {
+        match scope.get(&NNX, &GRAPHDEF) {
+            Some(leaf) => apply(scope, GraphDef::from_program(program(&leaf)?), method),
+            None if scope.is_initializing() => self.init_in(scope, device, method),
+            None => Err(WrapperError::GraphDefMissing { path: scope.path().clone() }.into()),
+        }
+    }
+
+    fn init_in<T>(&self, scope: &Scope, device: &Device, method: impl Fn(&M) -> Result<T>) -> Result<T> {
+        let module = self.constructor.construct(&rngs_from_scope(scope)?.with_device(device))?;
+        initialize_inside(&module, &method)?;
+        let (graphdef, state) = split(&module)?;
+        store_graphdef(scope, &graphdef)?;
+        state.tree().try_for_each(|path, leaf| {
+            if scope.is_mutable_collection(leaf.kind.collection()) {
+                scope.put(path, leaf.clone())?;
+            }
+            Ok::<_, bridge_vars::Error>(())
+        })?;
+        set_mode(&module, scope.mode())?;
+        method(&module)
+    }
+}
+
+/// Creates what is created lazily inside a module that was just constructed, and leaves everything else
+/// as it was: as if `lazy_init` had been called in the constructor.
+fn initialize_inside<M: Field, T>(module: &M, method: &impl Fn(&M) -> Result<T>) -> Result<()> {
+    let mut streams: Vec<Path> = Vec::new();
+    iter_graph(module, |path, node| {
+        if let GraphNode::Context(_) = node {
+            streams.push(path.join(Name::from_static("<rngs>")));
+        }
+        Ok(())
+    })?;
+    if streams.is_empty() {
+        return Ok(());
+    }
+    // The streams of what is initialised have been drawn from for good.
+    let drawn = Filter::any(streams.into_iter().map(Filter::path_starts_with));
+    let before = state(module)?.filter(!drawn);
+    lazy_init(module, method)?;
+    // A wrapped module that had variables already made them anew.
+    let after = state(module)?;
+    let kept = before.without(&before.without(&after));
+    update(module, &kept)
+}
+
+fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) -> Result<T>) -> Result<T> {
+    let before = stored_state(scope)?;
+    let module = merge(&graphdef, &before)?;
+    let keys = scope.streams().map(|stream| Ok((stream.clone(), scope.make_rng(stream)?)));
+    let keys: Vec<(Name, Key)> = keys.collect::<Result<_>>()?;
+    if !scope.is_mutable_collection(RngCount::variable_type().collection()) {
+        seal_streams(&module)?;
+    }
+    reseed(&module, keys)?;
+    set_mode(&module, scope.mode())?;
+    iter_graph(&module, |_, node| {
+        if let GraphNode::Context(context) = node {
+            context.set_mutable(Some(scope.mutable().clone()));
+        }
+        Ok(())
+    })?;
+    let output = method(&module)?;
+    // The variables that `init` returns are as before the first call.
+    if !scope.is_initializing() {
+        write_back(scope, &module, &before)?;
+    }
+    Ok(output)
+}
+
+fn write_back<M: Field>(scope: &Scope, module: &M, before: &State) -> Result<()> {
+    let mut changed: Vec<(Path, Leaf)> = Vec::new();
+    let mut new: Vec<Path> = Vec::new();
+    let mut met = 0;
+    iter_graph(module, |path, node| {
+        let leaf = match node {
+            GraphNode::Variable(variable) => variable.leaf()?,
+            GraphNode::Tensor(_) => {
+                met += 1;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        match before.tree().get(path) {
+            Some(before) => {
+                met += 1;
+                if !before.value.is_same(&leaf.value) || before.metadata != leaf.metadata {
+                    changed.push((path.clone(), leaf));
+                }
+            }
+            None => {
+                new.push(path.clone());
+                changed.push((path.clone(), leaf));
+            }
+        }
+        Ok(())
+    })?;
+    if !new.is_empty() || met < before.len() {
+        if !scope.is_mutable_collection(&NNX) {
+            let gone = before.without(&state(module)?);
+            new.extend(gone.iter().map(|(path, _)| path));
+            return Err(WrapperError::StructureChanged { path: scope.path().clone(), changed: new }.into());
+        }
+        store_graphdef(scope, &bridge_graph::graphdef(module)?)?;
+    }
+    for (path, leaf) in changed {
+        // A stream that was drawn from is no change that anyone has to allow.
+        let of_a_stream = leaf.kind.is(RngState::variable_type());
+        if !of_a_stream || scope.is_mutable_collection(leaf.kind.collection()) {
+            scope.put(&path, leaf)?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything that the collections hold for this module, in one tree.
+fn stored_state(scope: &Scope) -> Result<State> {
+    let collections = scope.collections().into_iter().filter(|collection| *collection != NNX);
+    let stored = collections.filter_map(|collection| scope.subtree(&collection).map(State::from));
+    let mut state = State::merge(stored)?;
+    // What wrapped modules inside keep in `nnx` is part of the state; this module's own description is not.
+    if let Some(mut nnx) = scope.subtree(&NNX) {
+        nnx.remove(&Path::from(PathKey::Name(GRAPHDEF.clone())));
+        if !nnx.is_empty() {
+            state = State::merge([state, nnx.into()])?;
+        }
+    }
+    Ok(state)
+}
+
+fn store_graphdef<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<()> {
+    let program: Arc<dyn bridge_vars::Opaque> = graphdef.program().clone();
+    let leaf = Leaf::new(VariableType::from_collection(&NNX), program);
+    if scope.is_mutable_collection(&NNX) {
+        scope.put(&Path::from(PathKey::Name(GRAPHDEF.clone())), leaf)?;
+    }
+    Ok(())
+}
+
+fn program(leaf: &Leaf) -> Result<Arc<Program>> {
+    leaf.value.opaque_arc()
+}
+
+fn set_mode<M: Field>(module: &M, mode: Option<Mode>) -> Result<()> {
+    mode.map_or(Ok(()), |mode| set_evaluating(module, mode == Mode::Eval))
+}
+
+impl<M: Field + Module> FunctionalModule for ToFunctional<M> {
+    type Output = Tensor;
+
+    fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+        self.with_device(scope, x.device(), |module| Ok(module.forward(x)?))
+    }
+}
+
+impl<M> Clone for ToFunctional<M> {
+    fn clone(&self) -> Self {
+        Self { constructor: self.constructor.clone() }
+    }
+}
+impl<M> PartialEq for ToFunctional<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.constructor == other.constructor
+    }
+}
+impl<M> fmt::Debug for ToFunctional<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToFunctional").field("constructor", &self.constructor).finish()
+    }
+}

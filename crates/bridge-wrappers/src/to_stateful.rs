@@ -1,0 +1,389 @@
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use bridge_functional::{Call, FunctionalModule, Keys, Mode, Scope};
+use bridge_graph::{
+    CallContext, EVALUATING, Field, Flag, Initialization, Rngs, Source, StatefulModule, Static, Structure,
+    Visit, Visitor, visit_static,
+};
+use bridge_random::Key;
+use bridge_vars::{CollectionFilter, Name, Path, PathKey, Result, Tree, Variable, Variables};
+use candle_core::{Module, Tensor};
+
+use crate::WrapperError;
+
+/// A functional module as a stateful one: it owns the variables that `init` makes.
+///
+/// Its variables are at the paths that they have in the functional module, whatever their collection; the
+/// collection gives the type. A call draws one key of each of its random streams, as in Flax. In the state, the
+/// wrapper's own streams are under `<rngs>`, a name that nothing else can have.
+///
+/// ```
+/// use bridge_functional::BatchNorm;
+/// use bridge_graph::{Rngs, eval};
+/// use bridge_wrappers::ToStateful;
+/// use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
+/// let norm = ToStateful::new(BatchNorm::new(), &Rngs::new(0))?.mutable("batch_stats").lazy_init(&x)?;
+/// norm.call(&x)?;
+/// assert!((norm.variable("mean")?.value()?.to_vec1::<f32>()?[0] - 0.01).abs() < 1e-6);
+/// eval(&norm)?;
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[doc(alias("ToNNX", "bridge.ToNNX"))]
+#[derive(Debug)]
+pub struct ToStateful<F> {
+    module: F,
+    rngs: Rngs,
+    attributes: RwLock<Tree<Variable>>,
+    evaluating: Flag,
+    mutable: Option<CollectionFilter>,
+    context: CallContext,
+    initialized: Mutex<Option<Initialization>>,
+}
+
+/// What a [`ToStateful`]'s random streams start from.
+#[derive(Debug)]
+pub enum RngSource<'a> {
+    /// A fork of these.
+    Fork(&'a Rngs),
+    /// These keys.
+    Keys(Keys),
+}
+
+impl<'a> From<&'a Rngs> for RngSource<'a> {
+    fn from(rngs: &'a Rngs) -> Self {
+        Self::Fork(rngs)
+    }
+}
+impl From<Key> for RngSource<'_> {
+    fn from(key: Key) -> Self {
+        Self::Keys(key.into())
+    }
+}
+impl From<Keys> for RngSource<'_> {
+    fn from(keys: Keys) -> Self {
+        Self::Keys(keys)
+    }
+}
+
+impl<F> ToStateful<F> {
+    /// A module without variables yet: they are made by [`ToStateful::lazy_init`] or
+    /// [`lazy_init`](crate::lazy_init).
+    ///
+    /// Streams given as [`Rngs`] are forked, which draws a key of each; a key is that of `params`.
+    ///
+    /// # Errors
+    /// If a stream can not be drawn from.
+    pub fn new<'a>(module: F, rngs: impl Into<RngSource<'a>>) -> Result<Self> {
+        let rngs = match rngs.into() {
+            RngSource::Fork(rngs) => rngs.fork()?,
+            RngSource::Keys(keys) => Rngs::from_streams(keys.iter().map(|(name, key)| (name.clone(), key))),
+        };
+        Ok(Self {
+            module,
+            rngs,
+            attributes: RwLock::default(),
+            evaluating: Flag::new(false),
+            mutable: None,
+            context: CallContext::default(),
+            initialized: Mutex::new(None),
+        })
+    }
+
+    /// With the collections that every call may change, unless the call says otherwise.
+    ///
+    /// Without it, it is what an enclosing functional call may change, or else nothing.
+    #[must_use]
+    pub fn mutable(self, mutable: impl Into<CollectionFilter>) -> Self {
+        Self { mutable: Some(mutable.into()), ..self }
+    }
+
+    /// The functional module.
+    pub fn module(&self) -> &F {
+        &self.module
+    }
+
+    /// The variable at a path.
+    ///
+    /// # Errors
+    /// [`WrapperError::VariableNotFound`].
+    pub fn variable(&self, path: impl Into<Path>) -> Result<Variable> {
+        let path = path.into();
+        let attributes = self.attributes();
+        attributes.get(&path).cloned().ok_or_else(|| {
+            let initialized = !attributes.is_empty();
+            WrapperError::VariableNotFound { path, initialized }.into()
+        })
+    }
+
+    /// A snapshot of the variables, as the functional module has them.
+    ///
+    /// # Errors
+    /// If a variable can not be read.
+    pub fn variables(&self) -> Result<Variables> {
+        let leaves = self.attributes().try_map(|_, variable| variable.leaf())?;
+        Ok(Variables::grouped(&leaves, |leaf| leaf.kind, Clone::clone))
+    }
+
+    /// Creates the variables by a call with a sample input.
+    ///
+    /// # Errors
+    /// What the module returns.
+    pub fn lazy_init<In: ?Sized>(self, input: &In) -> Result<Self>
+    where
+        F: FunctionalModule<In>,
+    {
+        self.initialize(self.draw_keys()?, &Variables::default(), |module, scope| module.call(scope, input))?;
+        Ok(self)
+    }
+
+    /// Calls the module.
+    ///
+    /// # Errors
+    /// What the module returns.
+    #[doc(alias = "__call__")]
+    pub fn call<In: ?Sized>(&self, input: &In) -> Result<F::Output>
+    where
+        F: FunctionalModule<In>,
+    {
+        self.options().call(input)
+    }
+
+    /// Calls any method of the module, with its scope.
+    ///
+    /// # Errors
+    /// What `method` returns.
+    pub fn with<T>(&self, method: impl FnOnce(&F, &Scope) -> Result<T>) -> Result<T> {
+        self.options().with(method)
+    }
+
+    /// A call with keys or mutable collections of its own.
+    pub fn options(&self) -> StatefulCall<'_, F> {
+        StatefulCall { wrapper: self, keys: None, mutable: None }
+    }
+
+    fn attributes(&self) -> Tree<Variable> {
+        self.attributes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn mode(&self) -> Mode {
+        if self.evaluating.get() { Mode::Eval } else { Mode::Train }
+    }
+
+    /// One key of each stream; `default` is `params` where there is none of that name, as in Flax.
+    fn draw_keys(&self) -> Result<Keys> {
+        let mut keys: Keys = self
+            .rngs
+            .iter()
+            .map(|(name, stream)| Ok((name.clone(), stream.draw()?)))
+            .collect::<Result<_>>()?;
+        if keys.get("params").is_none() && keys.get("default").is_some() {
+            keys = keys
+                .iter()
+                .map(|(name, key)| {
+                    (if *name == "default" { Name::from_static("params") } else { name.clone() }, key)
+                })
+                .collect();
+        }
+        Ok(keys)
+    }
+
+    fn run<T>(
+        &self,
+        keys: Option<Keys>,
+        mutable: Option<CollectionFilter>,
+        method: impl FnOnce(&F, &Scope) -> Result<T>,
+    ) -> Result<T> {
+        let keys = keys.map_or_else(|| self.draw_keys(), Ok)?;
+        if let Some(pass) = self.context.initializing() {
+            let again = {
+                let mut last = self.initialized.lock().unwrap_or_else(PoisonError::into_inner);
+                last.replace(pass) == Some(pass)
+            };
+            // Called twice in one pass, it makes only what the first call did not.
+            let variables = if again { self.variables()? } else { Variables::default() };
+            return self.initialize(keys, &variables, method);
+        }
+        let mutable = mutable.or_else(|| self.mutable.clone()).or_else(|| self.context.mutable());
+        let before = self.variables()?;
+        let call =
+            Call::new().keys(keys).mode(self.mode()).mutable(mutable.unwrap_or_else(CollectionFilter::none));
+        let (output, after) = call.apply(&before, |scope| method(&self.module, scope))?;
+        if !after.is_empty() {
+            self.write_back(&before, &after)?;
+        }
+        Ok(output)
+    }
+
+    fn initialize<T>(
+        &self,
+        keys: Keys,
+        variables: &Variables,
+        method: impl FnOnce(&F, &Scope) -> Result<T>,
+    ) -> Result<T> {
+        let call = Call::new().keys(keys).mode(self.mode());
+        let (output, variables) = call.init_from(variables, |scope| method(&self.module, scope))?;
+        let made = variables.to_state()?.tree().map(|_, leaf| Variable::from(leaf.clone()));
+        *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = made;
+        Ok(output)
+    }
+
+    /// Changes the variables that the call changed, in place, and adds the ones that it made.
+    fn write_back(&self, before: &Variables, after: &Variables) -> Result<()> {
+        let mut attributes = self.attributes();
+        let mut grew = false;
+        after.tree().try_for_each(|path, leaf| {
+            if before
+                .tree()
+                .get(path)
+                .is_some_and(|before| before.value.is_same(&leaf.value) && before.metadata == leaf.metadata)
+            {
+                return Ok(());
+            }
+            let below: Path = path.keys().iter().skip(1).cloned().collect();
+            match attributes.get(&below) {
+                Some(variable) if variable.kind() == leaf.kind => variable.assign(leaf),
+                Some(variable) => {
+                    let (first, second) = (variable.kind().name(), leaf.kind.name());
+                    return Err(bridge_vars::VarsError::DuplicatePath { path: below, first, second }.into());
+                }
+                None => {
+                    attributes.insert(&below, Variable::from(leaf.clone()))?;
+                    grew = true;
+                }
+            }
+            Ok::<_, bridge_vars::Error>(())
+        })?;
+        if grew {
+            *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = attributes;
+        }
+        Ok(())
+    }
+}
+
+/// A call of a [`ToStateful`] with keys or mutable collections of its own.
+///
+/// ```
+/// use bridge_functional::Dropout;
+/// use bridge_graph::Rngs;
+/// use bridge_random::key;
+/// use bridge_wrappers::ToStateful;
+/// use candle_core::{DType, Device, Tensor};
+/// let dropout = ToStateful::new(Dropout::new(0.5), &Rngs::new(0))?;
+/// let x = Tensor::ones(8, DType::F32, &Device::Cpu)?;
+/// let mask = || dropout.options().keys([("dropout", key(3))]).call(&x)?.to_vec1::<f32>();
+/// assert_eq!(mask()?, mask()?);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct StatefulCall<'a, F> {
+    wrapper: &'a ToStateful<F>,
+    keys: Option<Keys>,
+    mutable: Option<CollectionFilter>,
+}
+
+impl<F> StatefulCall<'_, F> {
+    /// With these keys instead of the wrapper's own streams, which are not drawn from.
+    #[must_use]
+    pub fn keys(self, keys: impl Into<Keys>) -> Self {
+        Self { keys: Some(keys.into()), ..self }
+    }
+
+    /// With these mutable collections.
+    #[must_use]
+    pub fn mutable(self, mutable: impl Into<CollectionFilter>) -> Self {
+        Self { mutable: Some(mutable.into()), ..self }
+    }
+
+    /// Calls the module.
+    ///
+    /// # Errors
+    /// What the module returns.
+    pub fn call<In: ?Sized>(self, input: &In) -> Result<F::Output>
+    where
+        F: FunctionalModule<In>,
+    {
+        self.with(|module, scope| module.call(scope, input))
+    }
+
+    /// Calls any method of the module, with its scope.
+    ///
+    /// # Errors
+    /// What `method` returns.
+    pub fn with<T>(self, method: impl FnOnce(&F, &Scope) -> Result<T>) -> Result<T> {
+        self.wrapper.run(self.keys, self.mutable, method)
+    }
+}
+
+impl<F: FunctionalModule<Output = Tensor>> Module for ToStateful<F> {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.call(x)?)
+    }
+}
+
+static MODULE_KEY: PathKey = PathKey::from_static("<module>");
+static MUTABLE_KEY: PathKey = PathKey::from_static("<mutable>");
+static EVALUATING_KEY: PathKey = PathKey::from_static(EVALUATING);
+static RNGS_KEY: PathKey = PathKey::from_static("<rngs>");
+
+impl<F: Static> Visit for ToStateful<F> {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.enter(Structure::Module(Name::from_static("ToStateful")), Some(self))?;
+        visitor.context(&self.context)?;
+        visit_static(visitor, &MODULE_KEY, &self.module)?;
+        visit_static(visitor, &MUTABLE_KEY, &self.mutable)?;
+        visitor.child(&EVALUATING_KEY, &self.evaluating)?;
+        // In order of the keys, among which the wrapper's own streams have their place.
+        let attributes = self.attributes();
+        let children = match &attributes {
+            Tree::Node(node) => node.children(),
+            Tree::Leaf(_) => &[],
+        };
+        let streams_at = children.partition_point(|(key, _)| *key < RNGS_KEY);
+        let (first, last) = children.split_at(streams_at);
+        for (key, child) in first {
+            visitor.child(key, child)?;
+        }
+        visitor.child(&RNGS_KEY, &self.rngs)?;
+        for (key, child) in last {
+            visitor.child(key, child)?;
+        }
+        visitor.exit()
+    }
+}
+
+impl<F: Static> Field for ToStateful<F> {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.enter(&Structure::Module(Name::from_static("ToStateful")))?;
+        let module = source.static_child(&MODULE_KEY)?;
+        let mutable = source.static_child(&MUTABLE_KEY)?;
+        let evaluating = source.child(&EVALUATING_KEY)?;
+        let mut attributes = Tree::default();
+        let mut rngs = Rngs::empty();
+        while let Some(key) = source.peek_child() {
+            match *key == RNGS_KEY {
+                true => rngs = source.child(key)?,
+                false => attributes.insert_tree(&key.clone().into(), source.child(key)?)?,
+            }
+        }
+        source.exit()?;
+        Ok(Self {
+            module,
+            rngs,
+            attributes: RwLock::new(attributes),
+            evaluating,
+            mutable,
+            context: CallContext::default(),
+            initialized: Mutex::new(None),
+        })
+    }
+}
+
+impl<F: Static> StatefulModule for ToStateful<F> {
+    fn type_name(&self) -> &'static str {
+        Self::static_type_name()
+    }
+    fn static_type_name() -> &'static str {
+        "ToStateful"
+    }
+}

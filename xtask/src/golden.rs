@@ -1,0 +1,183 @@
+//! `cargo xtask golden`: the files that hold what JAX and Flax compute.
+
+mod compare;
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::help::{self, Failure, Outcome};
+use crate::process;
+
+const HELP: &str = "\
+Regenerate the golden files in tests/golden/jax and tests/golden/flax with the real JAX and Flax.
+
+Usage: cargo xtask golden [--check]
+
+Makes a virtual environment in target/golden-venv with the packages that tests/golden/requirements.txt pins. That takes
+Python 3.11 or newer, and an x86-64 processor with AVX2 for the bits to agree.
+
+Options:
+  --check   Change nothing: compare with what is stored, and fail if anything differs
+  --help    Print this
+
+Environment:
+  CANDLE_BRIDGE_PYTHON   The Python to make the environment with; python3 if absent
+";
+
+const PYTHON_VARIABLE: &str = "CANDLE_BRIDGE_PYTHON";
+
+/// Each folder of golden files with the script that writes it.
+const FOLDERS: [(&str, &str); 2] = [("jax", "generate_jax.py"), ("flax", "generate_flax.py")];
+
+pub(crate) fn command(arguments: lexopt::Parser) -> Outcome {
+    let Some(arguments) = help::parse(arguments, Some("check"), false, HELP)? else {
+        return Ok(());
+    };
+    let root = process::root();
+    let stored = root.join("tests/golden");
+    let fresh = root.join("target/golden");
+
+    let python = environment(&root.join("target/golden-venv"), &stored.join("requirements.txt"))?;
+    remove(&fresh)?;
+    for (folder, script) in FOLDERS {
+        let mut generator = Command::new(&python);
+        generator.arg(stored.join(script)).arg(fresh.join(folder)).env("PYTHONDONTWRITEBYTECODE", "1");
+        execute(&mut generator, script)?;
+    }
+    if arguments.flag {
+        check(&stored, &fresh)
+    } else {
+        FOLDERS.iter().try_for_each(|(folder, _)| replace(&stored.join(folder), &fresh.join(folder)))
+    }
+}
+
+fn check(stored: &Path, fresh: &Path) -> Outcome {
+    let mut total = compare::Comparison::default();
+    for (folder, _) in FOLDERS {
+        total.folders(&stored.join(folder), &fresh.join(folder), folder)?;
+    }
+    for difference in &total.differences {
+        println!("{difference}");
+    }
+    let summary = format!("checked {} values in {} files", total.values, total.files);
+    if total.differences.is_empty() {
+        println!("{summary}");
+        Ok(())
+    } else {
+        let count = total.differences.len();
+        Err(help::failed(format!("differing entries: {count}; {summary}")))
+    }
+}
+
+/// The Python of a virtual environment that holds exactly what the requirements pin.
+fn environment(directory: &Path, requirements: &Path) -> Outcome<PathBuf> {
+    let python =
+        if cfg!(windows) { directory.join("Scripts/python.exe") } else { directory.join("bin/python") };
+    let wanted = read(requirements)?;
+    // Written last, so that an interrupted installation starts over.
+    let stamp = directory.join("installed.txt");
+    if python.exists() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    let base = env::var_os(PYTHON_VARIABLE).unwrap_or_else(|| "python3".into());
+    let mut create = Command::new(&base);
+    create.args(["-m", "venv", "--clear"]).arg(directory);
+    execute(&mut create, &base.to_string_lossy())?;
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]).arg(requirements);
+    execute(&mut install, "pip")?;
+    fs::write(&stamp, wanted).map_err(|error| file_failure(&stamp, &error))?;
+    Ok(python)
+}
+
+fn execute(command: &mut Command, name: &str) -> Outcome {
+    println!("{command:?}");
+    let status = command.stdin(Stdio::null()).status().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => help::failed(format!(
+            "{name} was not found: the golden files come from Python's JAX and Flax; install Python 3.11 or newer, \
+             or set {PYTHON_VARIABLE} to its path"
+        )),
+        _ => help::failed(format!("{name} does not start: {error}")),
+    })?;
+    if status.success() { Ok(()) } else { Err(help::failed(format!("{name} failed ({status})"))) }
+}
+
+/// Puts the fresh files in place of those stored, and removes stored ones that are no longer made.
+fn replace(stored: &Path, fresh: &Path) -> Outcome {
+    fs::create_dir_all(stored).map_err(|error| file_failure(stored, &error))?;
+    for name in compare::names(stored)? {
+        remove(&stored.join(name))?;
+    }
+    for name in compare::names(fresh)? {
+        let target = stored.join(&name);
+        fs::copy(fresh.join(&name), &target).map_err(|error| file_failure(&target, &error))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Outcome {
+    let result = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_failure(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Outcome<String> {
+    fs::read_to_string(path).map_err(|error| file_failure(path, &error))
+}
+
+fn file_failure(path: &Path, error: &io::Error) -> Failure {
+    help::failed(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn golden() -> PathBuf {
+        process::root().join("tests/golden")
+    }
+
+    #[test]
+    fn a_missing_python_is_a_clear_failure() {
+        let failure = execute(&mut Command::new("no-such-python"), "no-such-python").unwrap_err();
+        let text = failure.to_string();
+        assert!(text.contains("no-such-python was not found"), "{text}");
+        assert!(text.contains(PYTHON_VARIABLE), "{text}");
+    }
+
+    #[test]
+    fn one_flipped_bit_of_what_is_stored_fails_the_check() {
+        let copy = tempfile::tempdir().unwrap();
+        for (folder, _) in FOLDERS {
+            replace(&copy.path().join(folder), &golden().join(folder)).unwrap();
+        }
+        check(&golden(), copy.path()).unwrap();
+
+        let file = copy.path().join("flax/linear.json");
+        let text = read(&file).unwrap();
+        let start = text.find("\"u32\":[").unwrap() + "\"u32\":[".len();
+        let end = start + text[start..].find(',').unwrap();
+        let bits: u32 = text[start..end].parse().unwrap();
+        let flipped = format!("{}{}{}", &text[..start], bits ^ 1, &text[end..]);
+        fs::write(&file, flipped).unwrap();
+        let failure = check(copy.path(), &golden()).unwrap_err().to_string();
+        assert!(failure.contains("differing entries: 1;"), "{failure}");
+    }
+
+    #[test]
+    fn replacing_removes_files_that_are_no_longer_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let (stored, fresh) = (directory.path().join("stored"), directory.path().join("fresh"));
+        for (folder, name) in [(&stored, "old.json"), (&fresh, "new.json")] {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join(name), "{}").unwrap();
+        }
+        replace(&stored, &fresh).unwrap();
+        assert_eq!(compare::names(&stored).unwrap(), ["new.json"]);
+    }
+}
