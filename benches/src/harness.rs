@@ -39,7 +39,6 @@ pub(crate) struct Row {
 
 /// The unit that a row's times are given in.
 #[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "a choice for rows; not every one need be in use")]
 pub(crate) enum Time {
     Nanoseconds,
     Microseconds,
@@ -53,13 +52,11 @@ impl Row {
     }
 
     /// Gives the time of each of `count` things that a call handles: leaves, steps, samples.
-    #[allow(dead_code, reason = "a choice for rows; not every one need be in use")]
     pub(crate) fn per(self, count: usize, what: &'static str) -> Self {
         Self { scale: Some((count.max(1) as f64, what)), ..self }
     }
 
     /// What does the same elsewhere, measured in alternation with ours.
-    #[allow(dead_code, reason = "a choice for rows; not every one need be in use")]
     pub(crate) fn against(self, name: &str, peer: impl FnMut() -> Outcome + 'static) -> Self {
         Self { peer: Some((name.to_owned(), Box::new(peer))), ..self }
     }

@@ -1,12 +1,14 @@
 //! Every row, one module for each group.
 
+mod call;
+mod graph;
 mod machine;
 
 use crate::harness::Entry;
 
 /// The rows in the order that they run in.
 pub(crate) fn all() -> Vec<Entry> {
-    [machine::rows()].into_iter().flatten().collect()
+    [graph::rows(), call::rows(), machine::rows()].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,10 @@
 //! What the cross-layer tests share.
+#![forbid(unsafe_code)]
+
+mod device;
+pub mod golden;
+
+pub use device::device;
 
 /// The examples of the derive's docs, which its own crate can not run.
 #[cfg(doctest)]

@@ -5,6 +5,8 @@
 //! `//~ FIXED line` says what to write in place of the line above; with all of these the program compiles.
 //!
 //! All programs, and their fixed forms, are targets of one generated package, checked by one call of cargo.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail by panicking")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

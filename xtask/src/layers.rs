@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bridge-random", &[]),
     ("bridge-derive", &[]),
     ("bridge-ops", &["bridge-random"]),
-    ("bridge-vars", &["bridge-random"]),
+    ("bridge-vars", &["bridge-ops", "bridge-random"]),
     ("bridge-graph", &["bridge-derive", "bridge-vars", "bridge-ops", "bridge-random"]),
     ("bridge-stateful", &["bridge-graph", "bridge-vars", "bridge-ops", "bridge-random"]),
     ("bridge-functional", &["bridge-graph", "bridge-vars", "bridge-ops", "bridge-random"]),

@@ -1,5 +1,5 @@
 use syn::ext::IdentExt;
-use syn::{Data, DeriveInput, Generics, Ident, Member, Path, Type};
+use syn::{Data, DeriveInput, GenericParam, Generics, Ident, Member, Path, Type};
 
 use crate::attribute::{Attributes, Place};
 use crate::errors::Errors;
@@ -71,7 +71,16 @@ impl Module {
         }
         fields.sort_by(|a, b| a.key.cmp(&b.key));
         let name = attributes.rename.map_or_else(|| input.ident.unraw().to_string(), |name| name.value());
-        Self { ident: input.ident, generics: input.generics, root: attributes.root, name, fields }
+        let mut generics = input.generics;
+        // The implementations repeat the parameters, where an attribute has no business.
+        for parameter in &mut generics.params {
+            match parameter {
+                GenericParam::Type(parameter) => parameter.attrs.clear(),
+                GenericParam::Const(parameter) => parameter.attrs.clear(),
+                GenericParam::Lifetime(parameter) => parameter.attrs.clear(),
+            }
+        }
+        Self { ident: input.ident, generics, root: attributes.root, name, fields }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `#[derive(StatefulModule)]` in use.
 #![forbid(unsafe_code)]
 #![deny(deprecated, trivial_bounds, private_bounds)]
-#![allow(missing_docs, missing_debug_implementations, reason = "the types of tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -311,6 +311,17 @@ fn contain_each_other() {
     let even = Even { value: param(1.), odd: None };
     let even = Even { value: param(2.), odd: Some(Box::new(Odd(vec![even]))) };
     check(&even, "Even", &["odd.0.0.value", "value"]);
+}
+
+#[test]
+fn other_derives_stand_beside_it() {
+    #[derive(Clone, Debug, PartialEq, Default, StatefulModule, Serialize, Deserialize)]
+    struct Plain {
+        #[serde(default)]
+        size: u32,
+    }
+    let plain = Plain { size: 3 };
+    assert_eq!(check(&plain, "Plain", &[]), plain.clone());
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl UpdateRule for AdamW {
         let divisor = nu.sqrt()?.affine(1. / correction(self.beta2).sqrt(), self.epsilon)?;
         let mut change = (&*mu / divisor)?.affine(self.learning_rate / correction(self.beta1), 0.)?;
         if self.weight_decay != 0. {
-            // Added to the change, not multiplied into the parameter: 1 - 1e-7 is no f32.
+            // Part of the change, not a factor on the parameter: in f32, 1 - 1e-8 is 1.
             change = (change + parameter.affine(self.learning_rate * self.weight_decay, 0.)?)?;
         }
         Ok((parameter - change)?)

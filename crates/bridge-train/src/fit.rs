@@ -10,11 +10,9 @@ pub(crate) fn differences(expected: &State, found: &State) -> Misfit {
         match found.tree().get(&path) {
             None => misfit.missing.push(path),
             Some(other) if is_like(leaf, other) => {}
-            Some(other) => misfit.mismatched.push(Mismatch {
-                path,
-                expected: describe(leaf),
-                found: describe(other),
-            }),
+            Some(other) => {
+                misfit.mismatched.push(Mismatch { path, expected: describe(leaf), found: describe(other) })
+            }
         }
     }
     let paths = found.iter().map(|(path, _)| path);

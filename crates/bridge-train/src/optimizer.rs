@@ -134,13 +134,14 @@ impl<R: UpdateRule> Optimizer<R> {
         for (path, variable) in variables(module)? {
             if gradients.tree().get(&path).is_some() {
                 parameters.insert(&path, variable.leaf()?)?;
-                moved.push(variable);
+                moved.push((path, variable));
             }
         }
-        // Both are in the order of the paths.
         let updated = self.update(&parameters, gradients)?;
-        for (variable, (_, leaf)) in moved.into_iter().zip(updated.iter()) {
-            variable.set(leaf.value.clone());
+        for (path, variable) in moved {
+            if let Some(leaf) = updated.tree().get(&path) {
+                variable.set(leaf.value.clone());
+            }
         }
         Ok(())
     }
@@ -271,9 +272,9 @@ impl Parameter {
 }
 
 fn float(leaf: &Leaf) -> Option<&Tensor> {
-    leaf.tensor().ok().filter(|tensor| {
-        matches!(tensor.dtype(), DType::BF16 | DType::F16 | DType::F32 | DType::F64)
-    })
+    leaf.tensor()
+        .ok()
+        .filter(|tensor| matches!(tensor.dtype(), DType::BF16 | DType::F16 | DType::F32 | DType::F64))
 }
 
 fn compute_dtype(dtype: DType) -> DType {

@@ -10,15 +10,8 @@ pub mod functional {
 pub mod graph {
     #[doc(inline)]
     pub use bridge_derive::StatefulModuleOfFacade as StatefulModule;
-    #[doc(hidden)]
-    pub use bridge_graph::private;
-    pub use bridge_graph::{
-        Attribute, BareTensor, CallContext, DETERMINISTIC, Detach, EVALUATING, Field, Flag, GraphDef, GraphError,
-        GraphNode, Initialization, MapKey, Misfit, Mismatch, Program, Registry, RngSeed, RngStream, Rngs, Shared, Source,
-        StatefulModule, Static, StaticValue, Structure, USE_RUNNING_AVERAGE, Visit, Visitor, clone, eval, gradients, graphdef,
-        iter_graph, merge, reseed, seal_streams, set_evaluating, set_flags, split, split_by, split_dyn, state, train,
-        update, value_and_grad, value_and_grad_with, variables, visit_static,
-    };
+    // The derive above, which names this crate, takes the place of the one in here.
+    pub use bridge_graph::*;
 }
 
 /// Numerical operators with gradients.
@@ -60,13 +53,13 @@ pub use vars::{Error, Result};
 pub mod prelude {
     pub use crate::functional::{Call, Child, FunctionalModule, Keys, Mode, Scope};
     pub use crate::graph::{
-        Flag, GraphDef, Rngs, Shared, StatefulModule, eval, merge, reseed, split, split_by, state, train, update,
-        value_and_grad, value_and_grad_with,
+        Flag, GraphDef, Rngs, Shared, StatefulModule, eval, merge, reseed, split, split_by, state, train,
+        update, value_and_grad, value_and_grad_with,
     };
     pub use crate::random::{Initializer, Key, key};
     pub use crate::vars::{
-        BatchStat, Cache, CollectionFilter, Error, Filter, Leaf, Param, Path, Result, State, Variable, VariableType, Variables,
-        kinds,
+        BatchStat, Cache, CollectionFilter, Error, Filter, Leaf, Param, Path, Result, State, Variable,
+        VariableType, Variables, kinds,
     };
     pub use crate::wrappers::{ToFunctional, ToStateful, functional, lazy_init, to_functional};
     pub use candle_core::{DType, Device, Module, Tensor};

@@ -1,0 +1,121 @@
+//! The serde form of what a file says about its tensors.
+
+use std::collections::BTreeMap;
+
+use bridge_vars::{Metadata, Path, PathKey};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// The key of the description in the safetensors metadata. One key, because safetensors writes several in
+/// random order.
+pub(super) const KEY: &str = "candle-bridge";
+pub(super) const VERSION: u64 = 1;
+/// The name under which safetensors keeps its metadata among the tensors.
+pub(super) const RESERVED: &str = "__metadata__";
+/// Trees are walked by recursion: a file must not be able to exhaust the stack.
+pub(super) const MAX_DEPTH: usize = 256;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Description {
+    pub(super) version: u64,
+    pub(super) parts: BTreeMap<String, Part>,
+}
+
+/// What every version has.
+#[derive(Deserialize)]
+pub(super) struct Version {
+    pub(super) version: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(super) enum Part {
+    Module { graphdef: Json, leaves: Vec<LeafEntry> },
+    State { leaves: Vec<LeafEntry> },
+    Variables { leaves: Vec<LeafEntry> },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LeafEntry {
+    pub(super) path: Path,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) collection: String,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub(super) metadata: Metadata,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) host: Option<Host>,
+}
+
+/// A value that does not live on a device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Host {
+    Key,
+    Count,
+    Graphdef(Json),
+}
+
+impl Part {
+    pub(super) const MODULE: &str = "a module";
+    pub(super) const STATE: &str = "a state";
+    pub(super) const VARIABLES: &str = "variables";
+
+    pub(super) fn leaves(&self) -> &[LeafEntry] {
+        match self {
+            Self::Module { leaves, .. } | Self::State { leaves } | Self::Variables { leaves } => leaves,
+        }
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Module { .. } => Self::MODULE,
+            Self::State { .. } => Self::STATE,
+            Self::Variables { .. } => Self::VARIABLES,
+        }
+    }
+
+    pub(super) fn is_too_deep(&self) -> bool {
+        let graphdef = match self {
+            Self::Module { graphdef, .. } => Some(graphdef),
+            _ => None,
+        };
+        let hosts = self.leaves().iter().filter_map(|leaf| match &leaf.host {
+            Some(Host::Graphdef(graphdef)) => Some(graphdef),
+            _ => None,
+        });
+        self.leaves().iter().any(|leaf| leaf.path.len() > MAX_DEPTH)
+            || graphdef.into_iter().chain(hosts).any(|graphdef| graphdef_depth(graphdef) > MAX_DEPTH)
+    }
+}
+
+impl LeafEntry {
+    /// The name of its tensor, if it has one.
+    pub(super) fn tensor_name(&self, part: &str) -> Option<String> {
+        match self.host {
+            Some(Host::Graphdef(_)) => None,
+            _ => Some(tensor_name(part, &self.path)),
+        }
+    }
+}
+
+fn tensor_name(part: &str, path: &Path) -> String {
+    match part {
+        "" => path.to_string(),
+        part => Path::from(PathKey::from(part)).concat(path).to_string(),
+    }
+}
+
+/// How deep the nodes of an encoded description are nested.
+fn graphdef_depth(graphdef: &Json) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    for entry in graphdef.as_array().into_iter().flatten() {
+        match entry.get("is").and_then(Json::as_str) {
+            Some("module" | "list" | "tuple" | "map") => depth += 1,
+            Some("end") => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}

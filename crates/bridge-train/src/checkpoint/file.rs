@@ -1,0 +1,233 @@
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bridge_graph::{
+    BareTensor, Field, GraphDef, GraphError, GraphNode, Mismatch, Program, Registry, StatefulModule, Visit,
+    iter_graph, merge, update,
+};
+use bridge_random::Key;
+use bridge_vars::{Leaf, Opaque, Result, State, Tree, Value, VariableType, Variables};
+use candle_core::{Device, Tensor};
+use serde_json::Value as Json;
+
+use super::CheckpointError;
+use super::description::{Host, LeafEntry, Part, VERSION};
+use super::header::{Header, Place, Refused};
+use crate::fit::{describe, differences, placed};
+
+/// A file that a [`Checkpoint`](crate::Checkpoint) wrote, open for reading.
+///
+/// Opening reads and checks the description; tensors are read when a part is asked for. Nothing that a file
+/// may hold is executed or makes this panic, and no more is allocated than its length justifies.
+#[derive(Debug)]
+pub struct CheckpointFile {
+    path: PathBuf,
+    device: Device,
+    file: Mutex<File>,
+    header: Header,
+}
+
+impl CheckpointFile {
+    /// Opens a file, whose tensors go to `device`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`], [`CheckpointError::Malformed`], [`CheckpointError::Foreign`],
+    /// [`CheckpointError::NewerVersion`].
+    pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let opened = File::open(&path).map_err(Refused::from);
+        let read = opened.and_then(|file| Ok((Header::read(&file)?, Mutex::new(file))));
+        match read {
+            Ok((header, file)) => Ok(Self { path, device: device.clone(), file, header }),
+            Err(refused) => Err(match refused {
+                Refused::Io(source) => CheckpointError::Io { file: path, action: "read", source },
+                Refused::Malformed(reason) => CheckpointError::Malformed { file: path, reason },
+                Refused::Foreign { tensors } => CheckpointError::Foreign { file: path, tensors },
+                Refused::Newer { found } => {
+                    CheckpointError::NewerVersion { file: path, found, supported: VERSION }
+                }
+            }
+            .into()),
+        }
+    }
+
+    /// The names of the parts, in order.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.header.parts.keys().map(String::as_str)
+    }
+
+    /// Takes the values of a part, a module or a state, over into a module's variables, in place. They move
+    /// to the devices that the variables are on.
+    ///
+    /// The part must have all variables of the module and no others, with their types, shapes and dtypes,
+    /// and a bare tensor of the module must be the one in the file. Nothing is changed unless all fits.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Part`] with [`GraphError::Misfit`], which lists everything that does not fit.
+    #[doc(alias("load_state_dict", "restore"))]
+    pub fn load_into<M: Visit + ?Sized>(&self, part: &str, module: &M) -> Result<()> {
+        let found = self.state(part)?;
+        self.in_part(part, || {
+            let (mut expected, mut constants) = (State::default(), State::default());
+            iter_graph(module, |path, node| {
+                match node {
+                    GraphNode::Variable(variable) => expected.insert(path, variable.leaf()?)?,
+                    GraphNode::Tensor(tensor) => constants.insert(path, BareTensor::leaf(tensor))?,
+                    _ => None,
+                };
+                Ok(())
+            })?;
+            let mut misfit = differences(&State::merge([expected.clone(), constants.clone()])?, &found);
+            for (path, leaf) in constants.iter() {
+                let known = misfit.mismatched.iter().any(|mismatch| mismatch.path == path);
+                if let Some(other) = found.tree().get(&path)
+                    && !known
+                    && !leaf.identical(other)?
+                {
+                    misfit.mismatched.push(Mismatch {
+                        path,
+                        expected: format!(
+                            "{} with the module's own values, as it is no variable",
+                            describe(leaf)
+                        ),
+                        found: "other values".into(),
+                    });
+                }
+            }
+            match misfit.is_empty() {
+                true => update(module, &placed(&expected, &found)?),
+                false => Err(GraphError::Misfit(misfit).into()),
+            }
+        })
+    }
+
+    /// A module, built from the file alone.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Part`] if it is not an `M`.
+    pub fn module<M: Field>(&self, part: &str) -> Result<M> {
+        let (program, state) = self.split(part)?;
+        self.in_part(part, || merge(&GraphDef::from_program(Arc::new(program)), &state))
+    }
+
+    /// A module of any type that the registry knows, built from the file alone.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Part`] if the registry does not know it.
+    pub fn rebuild(&self, part: &str, registry: &Registry) -> Result<Box<dyn StatefulModule>> {
+        let (program, state) = self.split(part)?;
+        self.in_part(part, || registry.rebuild(&program, &state))
+    }
+
+    fn split(&self, part: &str) -> Result<(Program, State)> {
+        match self.part(part)? {
+            Part::Module { graphdef, leaves } => {
+                // The description first: its types are then those of the leaves.
+                let program = self.in_part(part, || self.program(graphdef))?;
+                Ok((program, self.tree(part, leaves)?.into()))
+            }
+            other => Err(self.kind(part, Part::MODULE, other)),
+        }
+    }
+
+    /// A state, or the state of a module.
+    ///
+    /// # Errors
+    /// [`CheckpointError::PartNotFound`], [`CheckpointError::PartKind`]; and if the file can not be read.
+    pub fn state(&self, part: &str) -> Result<State> {
+        match self.part(part)? {
+            Part::State { leaves } | Part::Module { leaves, .. } => Ok(self.tree(part, leaves)?.into()),
+            other => Err(self.kind(part, Part::STATE, other)),
+        }
+    }
+
+    /// Variables.
+    ///
+    /// # Errors
+    /// [`CheckpointError::PartNotFound`], [`CheckpointError::PartKind`]; and if the file can not be read.
+    pub fn variables(&self, part: &str) -> Result<Variables> {
+        match self.part(part)? {
+            Part::Variables { leaves } => Ok(self.tree(part, leaves)?.into()),
+            other => Err(self.kind(part, Part::VARIABLES, other)),
+        }
+    }
+
+    fn part(&self, part: &str) -> Result<&Part> {
+        self.header.parts.get(part).ok_or_else(|| {
+            let available = self.parts().map(str::to_owned).collect();
+            CheckpointError::PartNotFound { file: self.path.clone(), part: part.into(), available }.into()
+        })
+    }
+
+    fn kind(&self, part: &str, expected: &'static str, found: &Part) -> bridge_vars::Error {
+        let (file, part, found) = (self.path.clone(), part.to_owned(), found.kind());
+        CheckpointError::PartKind { file, part, expected, found }.into()
+    }
+
+    /// Says where in which file an error happened.
+    fn in_part<T>(&self, part: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        read().map_err(|source| match source.downcast_ref::<CheckpointError>() {
+            Some(_) => source,
+            None => CheckpointError::Part { file: self.path.clone(), part: part.into(), source }.into(),
+        })
+    }
+
+    fn tree(&self, part: &str, leaves: &[LeafEntry]) -> Result<Tree<Leaf>> {
+        self.in_part(part, || {
+            let mut tree = Tree::default();
+            for entry in leaves {
+                let leaf = self.leaf(part, entry).map_err(|error| error.at(&entry.path))?;
+                if tree.insert(&entry.path, leaf)?.is_some() {
+                    let reason = format!("`{}` of the part `{part}` is there twice", entry.path);
+                    return Err(CheckpointError::Malformed { file: self.path.clone(), reason }.into());
+                }
+            }
+            Ok(tree)
+        })
+    }
+
+    fn leaf(&self, part: &str, entry: &LeafEntry) -> Result<Leaf> {
+        let value = match &entry.host {
+            Some(Host::Graphdef(graphdef)) => {
+                let program: Arc<dyn Opaque> = Arc::new(self.program(graphdef)?);
+                program.into()
+            }
+            Some(Host::Key) => {
+                let words = self.tensor(part, entry, &Device::Cpu)?.to_vec1::<u32>()?;
+                let [first, second] = words.try_into().unwrap_or_default();
+                Key::from_words([first, second]).into()
+            }
+            Some(Host::Count) => self.tensor(part, entry, &Device::Cpu)?.to_scalar::<u32>()?.into(),
+            None => Value::from(self.tensor(part, entry, &self.device)?),
+        };
+        let kind = VariableType::from_name_and_collection(&entry.kind, &entry.collection);
+        Ok(Leaf { kind, value, metadata: entry.metadata.clone() })
+    }
+
+    fn program(&self, graphdef: &Json) -> Result<Program> {
+        Program::decode(graphdef, &self.device)
+    }
+
+    fn tensor(&self, part: &str, entry: &LeafEntry, device: &Device) -> Result<Tensor> {
+        let name = entry.tensor_name(part).unwrap_or_default();
+        let Some(place) = self.header.tensors.get(&name) else {
+            let reason = format!("it lacks the tensor `{name}` that it describes");
+            return Err(CheckpointError::Malformed { file: self.path.clone(), reason }.into());
+        };
+        let bytes = self.bytes(place).map_err(|source| {
+            let file = self.path.clone();
+            CheckpointError::Io { file, action: "read", source }
+        })?;
+        Ok(Tensor::from_raw_buffer(&bytes, place.dtype, &place.shape, device)?)
+    }
+
+    fn bytes(&self, place: &Place) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; place.length];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(place.start))?;
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,11 @@
+//! Modules of both kinds, wrapped either way and at several depths.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+
+mod errors;
+mod files;
+mod gradients;
+mod initialization;
+mod modules;
+mod nesting;
+mod to_functional;
+mod to_stateful;
