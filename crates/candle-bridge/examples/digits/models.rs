@@ -5,7 +5,7 @@ use candle_bridge::prelude::*;
 use candle_bridge::stateful::{BatchNorm, BatchNormConfig, Dropout, Linear};
 use serde::{Deserialize, Serialize};
 
-const DROPOUT: f64 = 0.2;
+const DROPOUT: f64 = 0.3;
 const MOMENTUM: f64 = 0.9;
 
 /// The network that owns its variables.
