@@ -10,8 +10,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bridge_random::Key;
-use bridge_vars::Result;
+use candle_bridge::random::Key;
+use candle_bridge::vars::Result;
 use candle_core::{DType, Device, Tensor, WithDType};
 use serde_json::Value as Json;
 

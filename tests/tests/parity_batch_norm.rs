@@ -1,13 +1,13 @@
 //! Both `BatchNorm`s against Flax's: outputs in training and evaluation, and running statistics.
 #![forbid(unsafe_code)]
 
-use bridge_functional::{BatchNorm as FunctionalBatchNorm, FunctionalModule};
-use bridge_graph::{Rngs, eval};
-use bridge_random::{key, normal};
-use bridge_stateful::{BatchNorm, BatchNormConfig};
 use bridge_tests::device;
 use bridge_tests::golden::{assert_groups, check};
-use bridge_vars::{CollectionFilter, Result};
+use candle_bridge::functional::{BatchNorm as FunctionalBatchNorm, FunctionalModule};
+use candle_bridge::graph::{Rngs, eval};
+use candle_bridge::random::{key, normal};
+use candle_bridge::stateful::{BatchNorm, BatchNormConfig};
+use candle_bridge::vars::{CollectionFilter, Result};
 use candle_core::DType;
 
 const MOMENTUM: f64 = 0.9;

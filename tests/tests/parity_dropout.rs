@@ -1,15 +1,15 @@
 //! Both `Dropout`s against Flax's: which elements they keep, and their outputs to the bit.
 #![forbid(unsafe_code)]
 
-use bridge_functional::{Call, Dropout as FunctionalDropout, FunctionalModule, Scope};
-use bridge_graph::Rngs;
-use bridge_random::key;
-use bridge_stateful::{Dropout, DropoutConfig};
 use bridge_tests::device;
 use bridge_tests::golden::{
     Entry, Seeded, assert_exact, assert_groups, check, integer, items, key_of, number, open, text,
 };
-use bridge_vars::{Result, Variables};
+use candle_bridge::functional::{Call, Dropout as FunctionalDropout, FunctionalModule, Scope};
+use candle_bridge::graph::Rngs;
+use candle_bridge::random::key;
+use candle_bridge::stateful::{Dropout, DropoutConfig};
+use candle_bridge::vars::{Result, Variables};
 use candle_core::{DType, Tensor};
 use serde_json::Value as Json;
 
@@ -124,7 +124,8 @@ fn outputs_of_stateful_dropout_with_own_fallback_and_broadcast_streams() -> Resu
         }
         let config = DropoutConfig { broadcast_dims: broadcast_dims(case), ..DropoutConfig::default() };
         let dropout = Dropout::with_config(number(&case["rate"]), &config, &rngs)?;
-        let drawn = bridge_graph::state(&rngs)?.get(format!("{stream}.count").as_str())?.value.count()?;
+        let drawn =
+            candle_bridge::graph::state(&rngs)?.get(format!("{stream}.count").as_str())?.value.count()?;
         assert_eq!(i64::from(drawn), integer(&case["stream_after_ctor"]), "{name}");
         for call in items(&case["calls"]) {
             let expected = Entry::read(name, call);

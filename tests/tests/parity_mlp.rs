@@ -1,13 +1,13 @@
 //! A whole model against Flax's: initial state to the bit; output, loss, gradients and statistics closely.
 #![forbid(unsafe_code)]
 
-use bridge_graph::{Rngs, StatefulModule, eval, state, value_and_grad_with};
-use bridge_ops::{relu, softmax_cross_entropy};
-use bridge_random::{key, normal, randint};
-use bridge_stateful::{BatchNorm, BatchNormConfig, Dropout, Linear};
 use bridge_tests::device;
 use bridge_tests::golden::{Seeded, assert_groups, check};
-use bridge_vars::{BatchStat, Filter, Param, PathKey, Result, State};
+use candle_bridge::graph::{Rngs, StatefulModule, eval, state, value_and_grad_with};
+use candle_bridge::ops::{relu, softmax_cross_entropy};
+use candle_bridge::random::{key, normal, randint};
+use candle_bridge::stateful::{BatchNorm, BatchNormConfig, Dropout, Linear};
+use candle_bridge::vars::{BatchStat, Filter, Param, PathKey, Result, State};
 use candle_core::{DType, Tensor};
 
 #[derive(StatefulModule)]

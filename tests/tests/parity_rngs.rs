@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use bridge_functional::{Call, FunctionalModule, Keys, Scope};
-use bridge_graph::{RngSeed, Rngs, StatefulModule, reseed, state};
-use bridge_random::{Initializer, Key, key};
-use bridge_stateful::{BatchNorm, BatchNormConfig, Dropout, Linear, LinearConfig};
 use bridge_tests::device;
 use bridge_tests::golden::{assert_sections, fields, integer, items, key_of, open, shape_of, text};
-use bridge_vars::{Param, Path, PathKey, Result, Variables};
+use candle_bridge::functional::{Call, FunctionalModule, Keys, Scope};
+use candle_bridge::graph::{RngSeed, Rngs, StatefulModule, reseed, state};
+use candle_bridge::random::{Initializer, Key, key};
+use candle_bridge::stateful::{BatchNorm, BatchNormConfig, Dropout, Linear, LinearConfig};
+use candle_bridge::vars::{Param, Path, PathKey, Result, Variables};
 use candle_core::{DType, Tensor};
 use serde_json::Value as Json;
 
@@ -276,6 +276,7 @@ fn keys_of_a_scope_by_path_and_count() -> Result<()> {
         }
         let call = Call::new().keys(key_of(&case["root"]));
         let (path, count) = (items(&case["path"]), integer(&case["count"]));
+        assert!(count > 0, "draws are counted from 1: {case}");
         let (found, _) = call.apply(&Variables::default(), |scope| draw(scope, path, "params", count))?;
         assert_eq!(found, key_of(&case["key"]), "{case}");
         compared += 1;

@@ -4,17 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use bridge_functional::{Call, Dense, Dropout as FunctionalDropout, FunctionalModule, Keys, Scope};
-use bridge_graph::{GraphError, Rngs, StatefulModule, clone, state};
-use bridge_random::{Key, key, normal};
-use bridge_stateful::{Dropout, Linear};
 use bridge_tests::device;
 use bridge_tests::golden::{
     Entry, assert_exact, assert_groups, assert_sections, check, fields, integer, items, key_of, number, open,
     text,
 };
-use bridge_vars::{CollectionFilter, Param, Path, PathKey, Result, Variables};
-use bridge_wrappers::{ToFunctional, ToStateful, WrapperError, to_functional};
+use candle_bridge::functional::{Call, Dense, Dropout as FunctionalDropout, FunctionalModule, Keys, Scope};
+use candle_bridge::graph::{GraphError, Rngs, StatefulModule, clone, state};
+use candle_bridge::random::{Key, key, normal};
+use candle_bridge::stateful::{Dropout, Linear};
+use candle_bridge::vars::{CollectionFilter, Param, Path, PathKey, Result, Variables};
+use candle_bridge::wrappers::{ToFunctional, ToStateful, WrapperError, to_functional};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;

@@ -70,6 +70,7 @@ fn steps(has_nextest: bool) -> Vec<Step> {
             Step::new("unit and integration tests", "test --workspace --lib --bins --tests --examples")
         },
         Step::new("documentation tests", "test --doc --workspace"),
+        Step::new("the example", "run --example digits -- --epochs 1 --json"),
         Step::new("documentation", "doc --workspace --no-deps").with("RUSTDOCFLAGS", "-D warnings"),
     ]
 }

@@ -174,8 +174,6 @@ fn the_snapshot_of_variables_is_one() {
     let before: Variables = model.variables().unwrap();
     model.call(&input()).unwrap();
     assert_eq!(before.get("memory", "calls").unwrap().value.count().unwrap(), 0);
-    let (y, _) = Call::new()
-        .apply(&before, |scope| Recall { rate: 0. }.project(scope, &input()))
-        .unwrap();
+    let (y, _) = Call::new().apply(&before, |scope| Recall { rate: 0. }.project(scope, &input())).unwrap();
     assert_eq!(y.dims(), [5, FEATURES]);
 }

@@ -37,7 +37,7 @@ impl Progress {
                 bar.set_message(format!("seed {seed} {name}: epoch {epoch}, loss {loss:.4}"));
                 bar.inc(1);
             }
-            None if epoch == 1 || epoch % 5 == 0 || epoch == *epochs => {
+            None if epoch == 1 || epoch.is_multiple_of(5) || epoch == *epochs => {
                 println!("seed {seed} {name}: epoch {epoch} of {epochs}, loss {loss:.4}");
             }
             None => {}
