@@ -89,8 +89,8 @@ pub enum ScopeError {
     /// The call was given no key for a random stream, and none for `params`.
     #[doc(alias = "InvalidRngError")]
     #[error(
-        "at `{path}`: no key for the random stream `{stream}`, found {}: pass `[(\"{stream}\", key)]`",
-        names(.available)
+        "{}no key for the random stream `{stream}`, found {}: pass `[(\"{stream}\", key)]`",
+        at(.path), names(.available)
     )]
     StreamNotFound {
         /// The module that wanted a key.
@@ -102,8 +102,8 @@ pub enum ScopeError {
     },
     /// A module behaves differently in training and evaluation, and nothing says which it is.
     #[error(
-        "at `{path}`: {module} needs to know whether this is training: call `model.train()` or \
-         `model.eval()` first, as in `model.eval().apply(..)`, or set `{setting}`"
+        "{}{module} needs to know whether this is training: call `model.train()` or `model.eval()` first, as in \
+         `model.eval().apply(..)`, or set `{setting}`", at(.path)
     )]
     ModeUnknown {
         /// The module that wanted to know.
@@ -115,10 +115,30 @@ pub enum ScopeError {
     },
 }
 
+impl ScopeError {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::ParamNotFound { path, .. }
+            | Self::VariableNotFound { path, .. }
+            | Self::CollectionNotFound { path, .. }
+            | Self::ParamShape { path, .. }
+            | Self::NameInUse { path }
+            | Self::ReservedName { path }
+            | Self::NotMutable { path, .. }
+            | Self::StreamNotFound { path, .. }
+            | Self::ModeUnknown { path, .. } => path,
+        }
+    }
+}
+
 impl From<ScopeError> for Error {
     fn from(error: ScopeError) -> Self {
         Error::new(error)
     }
+}
+
+fn at(path: &Path) -> String {
+    if path.is_empty() { String::new() } else { format!("at `{path}`: ") }
 }
 
 fn close_names(close: &[Path]) -> String {

@@ -80,6 +80,26 @@ pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Sen
 /// The name of a module's type, after which children are named: `Dense` for `Dense_0`.
 pub fn class_name<F>() -> Name {
     let full = std::any::type_name::<F>();
+    // A type of a function in `impl Trait for Type` is `<Type as Trait>::function::Name`.
+    let full = if full.starts_with('<') { after_brackets(full) } else { full };
     let without_generics = full.split('<').next().unwrap_or(full);
     Name::from_static(without_generics.rsplit("::").next().unwrap_or(without_generics))
+}
+
+/// What follows the bracket that closes the first one.
+fn after_brackets(name: &str) -> &str {
+    let (mut chars, mut depth, mut last) = (name.chars(), 0usize, ' ');
+    while let Some(c) = chars.next() {
+        match c {
+            '<' => depth += 1,
+            // The arrow of a function's type closes nothing.
+            '>' if last != '-' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return chars.as_str();
+        }
+        last = c;
+    }
+    name
 }

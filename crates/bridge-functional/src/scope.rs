@@ -318,7 +318,11 @@ impl Scope {
             local.classes.clear();
             local.names.clear();
         }
-        f(self).map_err(|error| error.at(&self.path))
+        f(self).map_err(|error| match error.downcast_ref::<ScopeError>() {
+            // It says itself where it was.
+            Some(scope_error) if scope_error.path().starts_with(&self.path) => error,
+            _ => error.at(&self.path),
+        })
     }
 
     fn next_name<F>(&self) -> Name {

@@ -8,20 +8,34 @@ use bridge_vars::CollectionFilter;
 /// global; not part of the module's description.
 #[derive(Debug, Default)]
 pub struct CallContext {
+    // The pass, twice its number and one more for a completing one; 0 for none.
     initializing: AtomicU64,
     mutable: RwLock<Option<CollectionFilter>>,
 }
 
 /// One pass of initialisation, told apart from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Initialization(u64);
+pub struct Initialization {
+    number: u64,
+    completing: bool,
+}
 
 impl Initialization {
     /// A new pass.
     #[expect(clippy::new_without_default, reason = "each is different, which no default should be")]
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), completing: false }
+    }
+
+    /// A new pass that makes what is missing and keeps the variables that are there.
+    pub fn completing() -> Self {
+        Self { completing: true, ..Self::new() }
+    }
+
+    /// True if variables that are there are kept.
+    pub fn is_completing(self) -> bool {
+        self.completing
     }
 }
 
@@ -30,13 +44,14 @@ impl CallContext {
     pub fn initializing(&self) -> Option<Initialization> {
         match self.initializing.load(Ordering::Acquire) {
             0 => None,
-            pass => Some(Initialization(pass)),
+            pass => Some(Initialization { number: pass >> 1, completing: pass & 1 == 1 }),
         }
     }
 
     /// Begins or, with nothing, ends a pass of initialisation.
     pub fn set_initializing(&self, pass: Option<Initialization>) {
-        self.initializing.store(pass.map_or(0, |pass| pass.0), Ordering::Release);
+        let pass = pass.map_or(0, |pass| pass.number << 1 | u64::from(pass.completing));
+        self.initializing.store(pass, Ordering::Release);
     }
 
     /// The collections that the enclosing call may change.

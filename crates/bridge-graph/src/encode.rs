@@ -38,9 +38,9 @@ enum FileDef {
     UInt {
         value: u64,
     },
-    /// By its bits, because JSON has no infinities.
+    /// By its bits, because JSON has no infinities; the value is there to be read by people.
     Float {
-        value: f64,
+        value: Option<f64>,
         bits: u64,
     },
     Text {
@@ -164,7 +164,7 @@ fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
             Attribute::Bool(value) => FileDef::Bool { value: *value },
             Attribute::Int(value) => FileDef::Int { value: *value },
             Attribute::UInt(value) => FileDef::UInt { value: *value },
-            Attribute::Float(value) => FileDef::Float { value: *value, bits: value.to_bits() },
+            Attribute::Float(value) => FileDef::Float { value: Some(*value), bits: value.to_bits() },
             Attribute::Text(value) => FileDef::Text { value: value.to_string() },
             Attribute::Encoded(value) => FileDef::Value { value: (**value).clone() },
             Attribute::Typed(value) => FileDef::Value {

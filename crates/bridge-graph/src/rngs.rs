@@ -51,7 +51,7 @@ impl RngStream {
     /// [`GraphError::StreamSealed`] inside a functional call that was given no key for this stream.
     #[doc(alias = "__call__")]
     pub fn draw(&self) -> Result<Key> {
-        if self.sealed.load(Ordering::Relaxed) {
+        if self.is_sealed() {
             return Err(GraphError::StreamSealed { stream: self.name().to_string() }.into());
         }
         Ok(self.key.key()?.fold_in(self.count.next_count()?))
@@ -75,6 +75,11 @@ impl RngStream {
     /// Makes every further draw an error, until the stream is restarted.
     pub fn seal(&self) {
         self.sealed.store(true, Ordering::Relaxed);
+    }
+
+    /// True if draws are errors.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Relaxed)
     }
 }
 

@@ -26,7 +26,8 @@ use crate::{GraphNode, Visit, iter_graph};
 /// ```
 ///
 /// # Errors
-/// [`GraphError::Misfit`] with every path that the module does not have or whose shape or dtype differs.
+/// [`GraphError::Misfit`] with every path that the module does not have or whose shape or dtype differs;
+/// [`GraphError::BareTensor`] if the state has another tensor for one that is no variable.
 #[doc(alias = "nnx.update")]
 pub fn update<M: Visit + ?Sized>(module: &M, state: &State) -> Result<()> {
     let mut misfit = Misfit::default();
@@ -50,6 +51,10 @@ pub fn update<M: Visit + ?Sized>(module: &M, state: &State) -> Result<()> {
                 }
                 met.push(path.clone());
                 updates.push((variable.clone(), leaf));
+            }
+            // Nothing has to change where the state has the very same tensor.
+            GraphNode::Tensor(tensor) if leaf.tensor().is_ok_and(|other| other.id() == tensor.id()) => {
+                met.push(path.clone());
             }
             GraphNode::Tensor(_) => return Err(GraphError::BareTensor { path: path.clone() }.into()),
             _ => {}

@@ -1,4 +1,4 @@
-use bridge_vars::{Filter, Leaf, Path, Result, State, Variable};
+use bridge_vars::{Filter, Leaf, Path, Result, State};
 use candle_core::Tensor;
 
 use crate::error::GraphError;
@@ -52,30 +52,31 @@ pub fn value_and_grad_with<M: Visit + ?Sized, A: Detach>(
 ) -> Result<(Tensor, A, State)> {
     let wrt = wrt.into();
     let mut tracked = Vec::new();
-    let mut others = Vec::new();
     for (path, variable) in variables(module)? {
         let leaf = variable.leaf()?;
         if wrt.matches(&path, &leaf) {
             let tracking = variable.track().map_err(|error| error.at(&path))?;
             tracked.push((path, leaf, tracking));
-        } else {
-            others.push(variable);
         }
     }
-    // What a wrapped module changed is still part of the graph, for whoever reads it inside the call.
-    let kept = Detaching(others);
+    let detaching = Detaching(module);
     let (loss, aux) = loss(module)?;
-    drop(kept);
+    drop(detaching);
     let leaves = tracked.iter().map(|(path, leaf, tracking)| (path, leaf, tracking.leaf()));
     let gradients = gradients(&loss, &wrt, leaves)?;
     Ok((loss.detach(), aux.detached(), gradients))
 }
 
-struct Detaching(Vec<Variable>);
+/// Cuts what the module remembers off from the graph when the call ends. What a wrapped module changed or
+/// made is part of it until then, for whoever reads it inside the call.
+struct Detaching<'a, M: Visit + ?Sized>(&'a M);
 
-impl Drop for Detaching {
+impl<M: Visit + ?Sized> Drop for Detaching<'_, M> {
     fn drop(&mut self) {
-        self.0.iter().for_each(Variable::detach);
+        // A walk that fails here failed before the call too, and that was returned.
+        for (_, variable) in variables(self.0).unwrap_or_default() {
+            variable.detach();
+        }
     }
 }
 

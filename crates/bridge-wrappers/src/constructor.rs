@@ -1,3 +1,4 @@
+use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,16 +10,24 @@ use crate::WrapperError;
 /// How a stateful module is made: a closure, which prints as its type and is absent in files.
 ///
 /// Two compare by the closures' types; one that is absent equals any.
-pub(crate) struct Constructor<M>(Option<(Arc<dyn Fn(&Rngs) -> Result<M> + Send + Sync>, &'static str)>);
+pub(crate) struct Constructor<M>(Option<Closure<M>>);
+
+struct Closure<M> {
+    call: Arc<dyn Fn(&Rngs) -> Result<M> + Send + Sync>,
+    // Two closures of one function have the same type name.
+    id: TypeId,
+    name: &'static str,
+}
 
 impl<M> Constructor<M> {
     pub(crate) fn new<C: Fn(&Rngs) -> Result<M> + Send + Sync + 'static>(constructor: C) -> Self {
-        Self(Some((Arc::new(constructor), std::any::type_name::<C>())))
+        let (id, name) = (TypeId::of::<C>(), std::any::type_name::<C>());
+        Self(Some(Closure { call: Arc::new(constructor), id, name }))
     }
 
     pub(crate) fn construct(&self, rngs: &Rngs) -> Result<M> {
         match &self.0 {
-            Some((constructor, _)) => constructor(rngs),
+            Some(constructor) => (constructor.call)(rngs),
             None => Err(WrapperError::ConstructorMissing.into()),
         }
     }
@@ -31,19 +40,19 @@ impl<M> Default for Constructor<M> {
 }
 impl<M> Clone for Constructor<M> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.as_ref().map(|Closure { call, id, name }| Closure { call: call.clone(), id: *id, name }))
     }
 }
 impl<M> PartialEq for Constructor<M> {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Some((_, name)), Some((_, other))) => name == other,
+            (Some(constructor), Some(other)) => constructor.id == other.id,
             _ => true,
         }
     }
 }
 impl<M> fmt::Debug for Constructor<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_ref().map_or("absent", |(_, name)| name))
+        f.write_str(self.0.as_ref().map_or("absent", |constructor| constructor.name))
     }
 }

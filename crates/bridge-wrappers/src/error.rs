@@ -9,22 +9,23 @@ pub enum WrapperError {
     NotInitialized,
     /// The variables lack the description of the stateful module.
     #[error(
-        "at `{path}`: the collection `nnx`, which holds the `GraphDef` of the wrapped module, is not there; it was \
+        "the collection `nnx`, which holds the `GraphDef` of the wrapped module, is not there; it was \
          dropped on the way from `init`, perhaps by passing `params` alone: pass it along with the others"
     )]
     GraphDefMissing {
         /// The wrapper.
         path: Path,
     },
-    /// A call made or removed variables while the description of the module can not change.
+    /// A call made or removed variables, or gave one another shape, while the description of the module can not
+    /// change.
     #[error(
-        "at `{path}`: the call changed the structure of the wrapped module ({}), and `nnx` is not mutable: use \
+        "the call changed the structure of the wrapped module ({}), and `nnx` is not mutable: use \
          `apply_mut` with \"nnx\" among the mutable collections", list(.changed)
     )]
     StructureChanged {
         /// The wrapper.
         path: Path,
-        /// The variables that came or went.
+        /// The variables that came, went or have another shape.
         changed: Vec<Path>,
     },
     /// The wrapper came from a file, which does not hold how its module is constructed.

@@ -30,8 +30,21 @@ use bridge_vars::Result;
 /// What `method` returns. The module is left out of initialisation in any case.
 #[doc(alias = "bridge.lazy_init")]
 pub fn lazy_init<M: Visit + ?Sized, T>(module: &M, method: impl FnOnce(&M) -> Result<T>) -> Result<T> {
+    run(module, Initialization::new(), method)
+}
+
+/// [`lazy_init`] that makes what is missing and keeps the variables that are there.
+pub(crate) fn complete<M: Visit + ?Sized, T>(module: &M, method: impl FnOnce(&M) -> Result<T>) -> Result<T> {
+    run(module, Initialization::completing(), method)
+}
+
+fn run<M: Visit + ?Sized, T>(
+    module: &M,
+    pass: Initialization,
+    method: impl FnOnce(&M) -> Result<T>,
+) -> Result<T> {
     let _ends = Ends(module);
-    begin(module, Some(Initialization::new()))?;
+    begin(module, Some(pass))?;
     method(module)
 }
 

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use bridge_functional::{FunctionalModule, Mode, Scope};
 use bridge_graph::{
     Field, GraphDef, GraphNode, Program, Rngs, iter_graph, merge, reseed, seal_streams, set_evaluating,
-    split, state, update,
+    split, state, variables,
 };
 use bridge_random::Key;
-use bridge_vars::{Filter, Leaf, Name, Path, PathKey, Result, RngCount, RngState, State, VariableType};
+use bridge_vars::{Leaf, Name, Path, PathKey, Result, RngCount, RngState, State, Value, VariableType};
 use candle_core::{Device, Module, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::constructor::Constructor;
-use crate::{WrapperError, lazy_init, rngs_from_scope};
+use crate::lazy_init::complete;
+use crate::{WrapperError, rngs_from_scope};
 
 /// A stateful module as a functional one: what [`to_functional`] gives.
 ///
@@ -89,14 +90,8 @@ impl<M: Field> ToFunctional<M> {
         let module = self.constructor.construct(&rngs_from_scope(scope)?.with_device(device))?;
         initialize_inside(&module, &method)?;
         let (graphdef, state) = split(&module)?;
-        store_graphdef(scope, &graphdef)?;
-        state.tree().try_for_each(|path, leaf| {
-            if scope.is_mutable_collection(leaf.kind.collection()) {
-                scope.put(path, leaf.clone())?;
-            }
-            Ok::<_, bridge_vars::Error>(())
-        })?;
-        set_mode(&module, scope.mode())?;
+        store(scope, &graphdef, &state)?;
+        enter_call(scope, &module)?;
         method(&module)
     }
 }
@@ -104,24 +99,30 @@ impl<M: Field> ToFunctional<M> {
 /// Creates what is created lazily inside a module that was just constructed, and leaves everything else
 /// as it was: as if `lazy_init` had been called in the constructor.
 fn initialize_inside<M: Field, T>(module: &M, method: &impl Fn(&M) -> Result<T>) -> Result<()> {
-    let mut streams: Vec<Path> = Vec::new();
+    let mut wrapped: Vec<Path> = Vec::new();
     iter_graph(module, |path, node| {
         if let GraphNode::Context(_) = node {
-            streams.push(path.join(Name::from_static("<rngs>")));
+            wrapped.push(path.clone());
         }
         Ok(())
     })?;
-    if streams.is_empty() {
+    if wrapped.is_empty() {
         return Ok(());
     }
-    // The streams of what is initialised have been drawn from for good.
-    let drawn = Filter::any(streams.into_iter().map(Filter::path_starts_with));
-    let before = state(module)?.filter(!drawn);
-    lazy_init(module, method)?;
-    // A wrapped module that had variables already made them anew.
-    let after = state(module)?;
-    let kept = before.without(&before.without(&after));
-    update(module, &kept)
+    let before = state(module)?;
+    complete(module, method)?;
+    let made = state(module)?.without(&before);
+    // The streams of what was initialised have been drawn from for good.
+    wrapped.retain(|wrapped| made.iter().any(|(path, _)| path.starts_with(wrapped)));
+    let drawn: Vec<Path> = wrapped.iter().map(|path| path.join(Name::from_static("<rngs>"))).collect();
+    for (path, variable) in variables(module)? {
+        if let Some(leaf) = before.tree().get(&path)
+            && !drawn.iter().any(|drawn| path.starts_with(drawn))
+        {
+            variable.assign(leaf);
+        }
+    }
+    Ok(())
 }
 
 fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) -> Result<T>) -> Result<T> {
@@ -133,24 +134,40 @@ fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) 
         seal_streams(&module)?;
     }
     reseed(&module, keys)?;
-    set_mode(&module, scope.mode())?;
-    iter_graph(&module, |_, node| {
+    if scope.is_initializing() {
+        // Another method may need what the first call did not make. The variables that `init` returns are as
+        // before the first call.
+        initialize_inside(&module, &method)?;
+        let (graphdef, state) = split(&module)?;
+        let made = state.without(&before);
+        if !made.is_empty() {
+            store(scope, &graphdef, &made)?;
+        }
+        enter_call(scope, &module)?;
+        return method(&module);
+    }
+    enter_call(scope, &module)?;
+    let output = method(&module)?;
+    write_back(scope, &module, &before)?;
+    Ok(output)
+}
+
+/// What the functional call says to the module: its mode, and what it may change.
+fn enter_call<M: Field>(scope: &Scope, module: &M) -> Result<()> {
+    if let Some(mode) = scope.mode() {
+        set_evaluating(module, mode == Mode::Eval)?;
+    }
+    iter_graph(module, |_, node| {
         if let GraphNode::Context(context) = node {
             context.set_mutable(Some(scope.mutable().clone()));
         }
         Ok(())
-    })?;
-    let output = method(&module)?;
-    // The variables that `init` returns are as before the first call.
-    if !scope.is_initializing() {
-        write_back(scope, &module, &before)?;
-    }
-    Ok(output)
+    })
 }
 
 fn write_back<M: Field>(scope: &Scope, module: &M, before: &State) -> Result<()> {
     let mut changed: Vec<(Path, Leaf)> = Vec::new();
-    let mut new: Vec<Path> = Vec::new();
+    let mut structure: Vec<Path> = Vec::new();
     let mut met = 0;
     iter_graph(module, |path, node| {
         let leaf = match node {
@@ -161,25 +178,28 @@ fn write_back<M: Field>(scope: &Scope, module: &M, before: &State) -> Result<()>
             }
             _ => return Ok(()),
         };
-        match before.tree().get(path) {
+        let same_form = match before.tree().get(path) {
             Some(before) => {
                 met += 1;
-                if !before.value.is_same(&leaf.value) || before.metadata != leaf.metadata {
-                    changed.push((path.clone(), leaf));
+                if before.value.is_same(&leaf.value) && before.metadata == leaf.metadata {
+                    return Ok(());
                 }
+                has_form_of(&leaf.value, &before.value)
             }
-            None => {
-                new.push(path.clone());
-                changed.push((path.clone(), leaf));
-            }
+            None => false,
+        };
+        if !same_form {
+            structure.push(path.clone());
         }
+        changed.push((path.clone(), leaf));
         Ok(())
     })?;
-    if !new.is_empty() || met < before.len() {
+    if !structure.is_empty() || met < before.len() {
         if !scope.is_mutable_collection(&NNX) {
             let gone = before.without(&state(module)?);
-            new.extend(gone.iter().map(|(path, _)| path));
-            return Err(WrapperError::StructureChanged { path: scope.path().clone(), changed: new }.into());
+            structure.extend(gone.iter().map(|(path, _)| path));
+            let path = scope.path().clone();
+            return Err(WrapperError::StructureChanged { path, changed: structure }.into());
         }
         store_graphdef(scope, &bridge_graph::graphdef(module)?)?;
     }
@@ -191,6 +211,16 @@ fn write_back<M: Field>(scope: &Scope, module: &M, before: &State) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// True if a description of the one holds for the other.
+fn has_form_of(value: &Value, other: &Value) -> bool {
+    match (value, other) {
+        (Value::Tensor(a), Value::Tensor(b)) => {
+            a.get().shape() == b.get().shape() && a.get().dtype() == b.get().dtype()
+        }
+        _ => value.kind() == other.kind(),
+    }
 }
 
 /// Everything that the collections hold for this module, in one tree.
@@ -208,6 +238,15 @@ fn stored_state(scope: &Scope) -> Result<State> {
     Ok(state)
 }
 
+/// Stores a module, as far as the call may change the collections.
+fn store<M>(scope: &Scope, graphdef: &GraphDef<M>, state: &State) -> Result<()> {
+    store_graphdef(scope, graphdef)?;
+    state.tree().try_for_each(|path, leaf| match scope.is_mutable_collection(leaf.kind.collection()) {
+        true => scope.put(path, leaf.clone()),
+        false => Ok(()),
+    })
+}
+
 fn store_graphdef<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<()> {
     let program: Arc<dyn bridge_vars::Opaque> = graphdef.program().clone();
     let leaf = Leaf::new(VariableType::from_collection(&NNX), program);
@@ -219,10 +258,6 @@ fn store_graphdef<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<()> {
 
 fn program(leaf: &Leaf) -> Result<Arc<Program>> {
     leaf.value.opaque_arc()
-}
-
-fn set_mode<M: Field>(module: &M, mode: Option<Mode>) -> Result<()> {
-    mode.map_or(Ok(()), |mode| set_evaluating(module, mode == Mode::Eval))
 }
 
 impl<M: Field + Module> FunctionalModule for ToFunctional<M> {

@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use bridge_functional::{Call, FunctionalModule, Keys, Mode, Scope};
@@ -15,7 +16,8 @@ use crate::WrapperError;
 ///
 /// Its variables are at the paths that they have in the functional module, whatever their collection; the
 /// collection gives the type. A call draws one key of each of its random streams, as in Flax. In the state, the
-/// wrapper's own streams are under `<rngs>`, a name that nothing else can have.
+/// wrapper's own streams are under `<rngs>`, a name that nothing else can have: what wrappers inside the functional
+/// module have in angle brackets stands there with one pair more.
 ///
 /// ```
 /// use bridge_functional::BatchNorm;
@@ -133,7 +135,7 @@ impl<F> ToStateful<F> {
     where
         F: FunctionalModule<In>,
     {
-        self.initialize(self.draw_keys()?, &Variables::default(), |module, scope| module.call(scope, input))?;
+        self.initialize(self.draw_keys()?, false, |module, scope| module.call(scope, input))?;
         Ok(self)
     }
 
@@ -170,11 +172,13 @@ impl<F> ToStateful<F> {
         if self.evaluating.get() { Mode::Eval } else { Mode::Train }
     }
 
-    /// One key of each stream; `default` is `params` where there is none of that name, as in Flax.
+    /// One key of each stream that can be drawn from; `default` is `params` where there is none of that name, as in Flax.
     fn draw_keys(&self) -> Result<Keys> {
         let mut keys: Keys = self
             .rngs
             .iter()
+            // A functional call has no key for what is sealed; only what wants one is missing it.
+            .filter(|(_, stream)| !stream.is_sealed())
             .map(|(name, stream)| Ok((name.clone(), stream.draw()?)))
             .collect::<Result<_>>()?;
         if keys.get("params").is_none() && keys.get("default").is_some() {
@@ -201,8 +205,7 @@ impl<F> ToStateful<F> {
                 last.replace(pass) == Some(pass)
             };
             // Called twice in one pass, it makes only what the first call did not.
-            let variables = if again { self.variables()? } else { Variables::default() };
-            return self.initialize(keys, &variables, method);
+            return self.initialize(keys, again || pass.is_completing(), method);
         }
         let mutable = mutable.or_else(|| self.mutable.clone()).or_else(|| self.context.mutable());
         let before = self.variables()?;
@@ -218,13 +221,18 @@ impl<F> ToStateful<F> {
     fn initialize<T>(
         &self,
         keys: Keys,
-        variables: &Variables,
+        keeping: bool,
         method: impl FnOnce(&F, &Scope) -> Result<T>,
     ) -> Result<T> {
         let call = Call::new().keys(keys).mode(self.mode());
-        let (output, variables) = call.init_from(variables, |scope| method(&self.module, scope))?;
-        let made = variables.to_state()?.tree().map(|_, leaf| Variable::from(leaf.clone()));
-        *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = made;
+        let before = if keeping { self.variables()? } else { Variables::default() };
+        let (output, after) = call.init_from(&before, |scope| method(&self.module, scope))?;
+        if keeping {
+            self.write_back(&before, &after)?;
+        } else {
+            let made = after.to_state()?.tree().map(|_, leaf| Variable::from(leaf.clone()));
+            *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = made;
+        }
         Ok(output)
     }
 
@@ -339,16 +347,43 @@ impl<F: Static> Visit for ToStateful<F> {
             Tree::Node(node) => node.children(),
             Tree::Leaf(_) => &[],
         };
-        let streams_at = children.partition_point(|(key, _)| *key < RNGS_KEY);
-        let (first, last) = children.split_at(streams_at);
+        let (first, others) = children.split_at(children.partition_point(|(key, _)| *key < RESERVED.start));
+        let (reserved, last) = others.split_at(others.partition_point(|(key, _)| *key < RESERVED.end));
         for (key, child) in first {
             visitor.child(key, child)?;
+        }
+        // Those of wrapped wrappers come before `<rngs>`, because they have more brackets.
+        let mut reserved: Vec<_> = reserved.iter().map(|(key, child)| (bracketed(key), child)).collect();
+        reserved.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (key, child) in reserved {
+            visitor.child(&key, child)?;
         }
         visitor.child(&RNGS_KEY, &self.rngs)?;
         for (key, child) in last {
             visitor.child(key, child)?;
         }
         visitor.exit()
+    }
+}
+
+/// The names that wrappers give: those that start with `<`.
+static RESERVED: Range<PathKey> = PathKey::from_static("<")..PathKey::from_static("=");
+
+/// The name of a wrapped wrapper's part: one pair of brackets more, so that it is told apart from this one's.
+fn bracketed(key: &PathKey) -> PathKey {
+    match key {
+        PathKey::Name(name) => Name::from(format!("<{name}>")).into(),
+        PathKey::Index(_) => key.clone(),
+    }
+}
+
+fn without_brackets(key: &PathKey) -> PathKey {
+    match key {
+        PathKey::Name(name) => match name.strip_prefix('<').and_then(|name| name.strip_suffix('>')) {
+            Some(inner) if inner.starts_with('<') => inner.into(),
+            _ => key.clone(),
+        },
+        PathKey::Index(_) => key.clone(),
     }
 }
 
@@ -363,7 +398,7 @@ impl<F: Static> Field for ToStateful<F> {
         while let Some(key) = source.peek_child() {
             match *key == RNGS_KEY {
                 true => rngs = source.child(key)?,
-                false => attributes.insert_tree(&key.clone().into(), source.child(key)?)?,
+                false => attributes.insert_tree(&without_brackets(key).into(), source.child(key)?)?,
             }
         }
         source.exit()?;

@@ -41,7 +41,7 @@ use super::tensor_bytes::write_tensor;
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
 ///
-#[doc = include_str!("../../../../docs/checkpoint-format.md")]
+#[doc = include_str!("../../docs/checkpoint-format.md")]
 #[doc(alias("orbax", "save_checkpoint", "state_dict"))]
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {

@@ -31,7 +31,7 @@ fn description_missing() {
     let dropped = variables.filter_collections(|name| name != "nnx");
     assert_error::<_, WrapperError>(
         model.eval().apply(&dropped, &x),
-        "at `below`: the collection `nnx`, which holds the `GraphDef` of the wrapped module, is not there; it was \
+        "at below: the collection `nnx`, which holds the `GraphDef` of the wrapped module, is not there; it was \
          dropped on the way from `init`, perhaps by passing `params` alone: pass it along with the others",
     );
 }
@@ -145,7 +145,7 @@ fn structure_changed() {
     let apply = |mutable: &[&str]| Call::new().keys(keys(1)).mutable(mutable).apply(&variables, grow);
     assert_error::<_, WrapperError>(
         apply(&["memory"]),
-        "at ``: the call changed the structure of the wrapped module (`inner.made`), and `nnx` is not mutable: use \
+        "the call changed the structure of the wrapped module (`inner.made`), and `nnx` is not mutable: use \
          `apply_mut` with \"nnx\" among the mutable collections",
     );
     let (_, updates) = apply(&["memory", "nnx"]).unwrap();
@@ -185,7 +185,7 @@ fn not_initialised() {
     let no_keys = ToStateful::new(Recall { rate: 0. }, &Rngs::empty()).unwrap();
     assert_error::<_, ScopeError>(
         no_keys.lazy_init(&x),
-        "at ``: no key for the random stream `params`, found none: pass `[(\"params\", key)]`",
+        "no key for the random stream `params`, found none: pass `[(\"params\", key)]`",
     );
 }
 

@@ -235,3 +235,46 @@ fn names_go_through() {
         model.variable(path).unwrap();
     }
 }
+
+#[test]
+fn lists_at_the_root_of_a_wrapped_module() {
+    #[derive(StatefulModule)]
+    struct List(Vec<bridge_stateful::Linear>, bridge_stateful::Dropout);
+    impl Module for List {
+        fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+            self.0.iter().try_fold(x.clone(), |x, layer| x.apply(layer))?.apply(&self.1)
+        }
+    }
+    let list = to_functional(|rngs| {
+        let layers = (0..11).map(|_| bridge_stateful::Linear::new(3, 3, rngs)).collect::<Result<_>>()?;
+        Ok(List(layers, bridge_stateful::Dropout::new(0.5, rngs)?))
+    });
+    let x = input();
+    let rngs = Rngs::from_streams(keys(0));
+    let model = ToStateful::new(list.clone(), &rngs).unwrap().lazy_init(&x).unwrap();
+    assert_eq!(model.variable("0.10.kernel").unwrap().value().unwrap().dims(), [3, 3]);
+    check_stateful(model, &x);
+    let deeper = to_functional(move |rngs| ToStateful::new(list.clone(), rngs));
+    let variables = deeper.train().init(keys(0), &x).unwrap();
+    let kernels: Vec<_> = variable_paths(&variables).into_iter().filter(|p| p.ends_with("kernel")).collect();
+    assert_eq!((kernels.len(), kernels[10].as_str()), (11, "params.0.10.kernel"));
+    deeper.eval().apply(&variables, &x).unwrap();
+}
+
+#[test]
+fn two_threads_call_one_wrapper() {
+    let x = input();
+    let rngs = Rngs::from_streams(keys(0));
+    let model = ToStateful::new(Around::new(0.5), &rngs).unwrap().mutable(MUTABLE).lazy_init(&x).unwrap();
+    eval(&model).unwrap();
+    let expected = model.call(&x).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_same(&model.call(&x).unwrap(), &expected);
+                }
+            });
+        }
+    });
+}

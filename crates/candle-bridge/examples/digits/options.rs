@@ -72,7 +72,9 @@ fn device(arguments: &mut lexopt::Parser) -> Result<Device> {
     match name.split_once(':').unwrap_or((&name, "0")) {
         ("cpu", "0") => Ok(Device::Cpu),
         ("cuda", ordinal) if ordinal.parse::<usize>().is_ok() => {
-            Ok(Device::new_cuda(ordinal.parse().map_err(Error::new)?)?)
+            Device::new_cuda(ordinal.parse().map_err(Error::new)?).map_err(|error| {
+                Error::new(lexopt::Error::from(format!("no {name}: {error} (build with `--features cuda`)")))
+            })
         }
         _ => {
             let message = format!("no device {name:?}: write cpu, cuda or cuda:N");
