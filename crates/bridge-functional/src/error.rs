@@ -76,7 +76,7 @@ pub enum ScopeError {
     #[doc(alias = "ModifyScopeVariableError")]
     #[error(
         "`{path}` can not change: the collection `{collection}` is not mutable in this call, mutable: \
-         {mutable}; use `apply_mut` with \"{collection}\""
+         {mutable}; use `apply_mut` with \"{collection}\", or `.mutable(\"{collection}\")` where it is wrapped"
     )]
     NotMutable {
         /// The collection.

@@ -26,7 +26,8 @@ use crate::{GraphNode, Visit, iter_graph};
 /// ```
 ///
 /// # Errors
-/// [`GraphError::Misfit`] with every path that the module does not have or whose shape or dtype differs;
+/// [`GraphError::Misfit`] with every path that the module does not have or whose type, shape or dtype
+/// differs;
 /// [`GraphError::BareTensor`] if the state has another tensor for one that is no variable.
 #[doc(alias = "nnx.update")]
 pub fn update<M: Visit + ?Sized>(module: &M, state: &State) -> Result<()> {
@@ -42,11 +43,11 @@ pub fn update<M: Visit + ?Sized>(module: &M, state: &State) -> Result<()> {
             GraphNode::Variable(variable) => {
                 let current = variable.leaf()?;
                 let spec = Spec::of(&current.value);
-                if !spec.fits(leaf) {
+                if current.kind != leaf.kind || !spec.fits(leaf) {
                     misfit.mismatched.push(Mismatch {
                         path: path.clone(),
-                        expected: spec.to_string(),
-                        found: Spec::of(&leaf.value).to_string(),
+                        expected: format!("{} {spec}", current.kind),
+                        found: format!("{} {}", leaf.kind, Spec::of(&leaf.value)),
                     });
                 }
                 met.push(path.clone());

@@ -129,7 +129,7 @@ impl From<VarsError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.path {
-            Some(path) if !path.is_empty() => write!(f, "at {path}: {}", self.0.source),
+            Some(path) if !path.is_empty() => write!(f, "at `{path}`: {}", self.0.source),
             _ => write!(f, "{}", self.0.source),
         }
     }
@@ -240,6 +240,6 @@ mod tests {
     #[test]
     fn keeps_the_innermost_place() {
         let error = ours().at(&Path::from("x.y")).at(&Path::from("x"));
-        assert_eq!(error.to_string(), "at x.y: nothing at `a`, did you mean `b`?");
+        assert_eq!(error.to_string(), "at `x.y`: nothing at `a`, did you mean `b`?");
     }
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// The type of a variable: a name, a collection, and perhaps a parent type.
 ///
@@ -20,10 +20,17 @@ use std::sync::{PoisonError, RwLock};
 pub struct VariableType(&'static Info);
 
 struct Info {
+    /// The name until there is a declaration.
     name: &'static str,
     collection: &'static str,
+    /// Set once, perhaps after a file or a collection's name made the type known.
+    declaration: OnceLock<Declaration>,
+}
+
+#[derive(PartialEq)]
+struct Declaration {
+    name: &'static str,
     parent: Option<VariableType>,
-    declared: bool,
 }
 
 // The one global: types are the same for the whole process, and there are only as many as names.
@@ -31,56 +38,45 @@ static REGISTRY: RwLock<Vec<VariableType>> = RwLock::new(Vec::new());
 
 impl VariableType {
     /// The type with this name, collection and parent; made on the first call.
+    ///
+    /// A type that is known by its collection alone so far, from a file or a functional module, becomes this
+    /// one. A collection has one type: where two are declared for it, the first is what the collection's
+    /// name stands for.
     pub fn declare(name: &'static str, collection: &'static str, parent: Option<VariableType>) -> Self {
-        let same = |known: &VariableType| {
-            known.0.declared
-                && known.name() == name
-                && known.collection() == collection
-                && known.parent() == parent
-        };
-        Self::find_or_add(same, || Info { name, collection, parent, declared: true })
+        let declaration = Declaration { name, parent };
+        let mut registry = REGISTRY.write().unwrap_or_else(PoisonError::into_inner);
+        for known in registry.iter().filter(|known| known.collection() == collection) {
+            if *known.0.declaration.get_or_init(|| Declaration { name, parent }) == declaration {
+                return *known;
+            }
+        }
+        let info = Info { name, collection, declaration: OnceLock::from(declaration) };
+        let made = Self(Box::leak(Box::new(info)));
+        registry.push(made);
+        made
     }
 
     /// The type of a collection; an unknown one gets a type of its own, named like the collection.
     #[doc(alias = "variable_type_from_name")]
     pub fn from_collection(collection: &str) -> Self {
-        crate::kind::declare_built_in();
-        Self::find_or_add(
-            |known| known.collection() == collection,
-            || {
-                let collection: &'static str = Box::leak(collection.into());
-                Info { name: collection, collection, parent: None, declared: false }
-            },
-        )
+        Self::from_name_and_collection(collection, collection)
     }
 
-    /// The type with this name in this collection, as a file names it; made if it is unknown.
+    /// The type with this name in this collection, as a file names it, or else the type of the collection;
+    /// made if both are unknown.
     pub fn from_name_and_collection(name: &str, collection: &str) -> Self {
         crate::kind::declare_built_in();
-        Self::find_or_add(
-            |known| known.name() == name && known.collection() == collection,
-            || Info {
-                name: Box::leak(name.into()),
-                collection: Box::leak(collection.into()),
-                parent: None,
-                declared: false,
-            },
-        )
-    }
-
-    fn find_or_add(matches: impl Fn(&VariableType) -> bool, make: impl FnOnce() -> Info) -> Self {
-        // A declared type wins over one that was made up from a collection's name before.
         let find = |known: &[VariableType]| {
-            let mut found = known.iter().copied().filter(|known| matches(known));
-            let first = found.next();
-            first.filter(|first| first.0.declared).or_else(|| found.find(|other| other.0.declared)).or(first)
+            let in_collection = || known.iter().filter(|known| known.collection() == collection);
+            in_collection().find(|known| known.name() == name).or_else(|| in_collection().next()).copied()
         };
         if let Some(known) = find(&REGISTRY.read().unwrap_or_else(PoisonError::into_inner)) {
             return known;
         }
         let mut registry = REGISTRY.write().unwrap_or_else(PoisonError::into_inner);
         find(&registry).unwrap_or_else(|| {
-            let made = Self(Box::leak(Box::new(make())));
+            let (name, collection) = (Box::leak(name.into()), Box::leak(collection.into()));
+            let made = Self(Box::leak(Box::new(Info { name, collection, declaration: OnceLock::new() })));
             registry.push(made);
             made
         })
@@ -88,7 +84,7 @@ impl VariableType {
 
     /// The name: `Param`.
     pub fn name(self) -> &'static str {
-        self.0.name
+        self.0.declaration.get().map_or(self.0.name, |declaration| declaration.name)
     }
 
     /// The collection that variables of exactly this type live in: `params`.
@@ -99,15 +95,12 @@ impl VariableType {
 
     /// The type that this one is a special case of.
     pub fn parent(self) -> Option<VariableType> {
-        self.0.parent
+        self.0.declaration.get()?.parent
     }
 
     /// True if this type is `other` or descends from it.
     pub fn is(self, other: VariableType) -> bool {
-        let same = |kind: VariableType| {
-            kind == other || (!kind.0.declared && kind.collection() == other.collection())
-        };
-        std::iter::successors(Some(self), |kind| kind.parent()).any(same)
+        std::iter::successors(Some(self), |kind| kind.parent()).any(|kind| kind == other)
     }
 
     /// The number of ancestors: a more derived type has more.
@@ -124,7 +117,6 @@ impl PartialEq for VariableType {
 impl Eq for VariableType {}
 impl Hash for VariableType {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
         self.collection().hash(state);
     }
 }
@@ -166,10 +158,26 @@ mod tests {
 
     #[test]
     fn a_collection_has_one_type_whichever_came_first() {
-        let made_up = VariableType::from_collection("test_memories");
-        assert!(made_up.is(Memory::variable_type()));
-        assert_eq!(VariableType::from_collection("test_memories"), Memory::variable_type());
+        kinds! {
+            Late(LateKind) in "test_late": Param;
+        }
+        let from_file = VariableType::from_name_and_collection("Late", "test_late");
+        let made_up = VariableType::from_collection("test_late");
+        assert!(!from_file.is(Param::variable_type()));
+        assert_eq!(from_file, Late::variable_type());
+        assert_eq!(made_up, Late::variable_type());
+        assert!(from_file.is(Param::variable_type()));
+        assert_eq!((made_up.name(), made_up.depth()), ("Late", 1));
         assert_eq!(VariableType::from_collection("batch_stats"), BatchStat::variable_type());
         assert_eq!(VariableType::from_collection("x1"), VariableType::from_collection("x1"));
+    }
+
+    #[test]
+    fn two_declarations_for_one_collection_stay_apart() {
+        let first = VariableType::declare("First", "test_twice", None);
+        let second = VariableType::declare("Second", "test_twice", None);
+        assert_ne!(first, second);
+        assert_eq!(VariableType::from_collection("test_twice"), first);
+        assert_eq!(VariableType::from_name_and_collection("Second", "test_twice"), second);
     }
 }

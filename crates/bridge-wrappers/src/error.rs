@@ -28,6 +28,17 @@ pub enum WrapperError {
         /// The variables that came, went or have another shape.
         changed: Vec<Path>,
     },
+    /// The wrapped module has variables in collections that `init` does not return.
+    #[error(
+        "the wrapped module has variables in {}, which this `init` does not return, so that `apply` would lack \
+         them: run it with `Call::new().keys(..).mutable(CollectionFilter::all()).init(..)`", names(.collections)
+    )]
+    NotStored {
+        /// The wrapper.
+        path: Path,
+        /// The collections.
+        collections: Vec<String>,
+    },
     /// The wrapper came from a file, which does not hold how its module is constructed.
     #[error(
         "the constructor of this `ToFunctional` is not here, because it came from a file: it can `apply`, but not \
@@ -52,6 +63,10 @@ impl From<WrapperError> for Error {
 
 fn list(paths: &[Path]) -> String {
     paths.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn names(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn hint(initialized: &bool) -> &'static str {

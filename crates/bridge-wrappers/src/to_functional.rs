@@ -88,9 +88,12 @@ impl<M: Field> ToFunctional<M> {
 
     fn init_in<T>(&self, scope: &Scope, device: &Device, method: impl Fn(&M) -> Result<T>) -> Result<T> {
         let module = self.constructor.construct(&rngs_from_scope(scope)?.with_device(device))?;
+        let constructed = flags(&module)?;
+        enter_call(scope, &module)?;
         initialize_inside(&module, &method)?;
+        set_flags_back(&module, &constructed)?;
         let (graphdef, state) = split(&module)?;
-        store(scope, &graphdef, &state)?;
+        store_all(scope, &graphdef, &state)?;
         enter_call(scope, &module)?;
         method(&module)
     }
@@ -134,22 +137,50 @@ fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) 
         seal_streams(&module)?;
     }
     reseed(&module, keys)?;
+    let stored = if scope.is_mutable_collection(&NNX) { flags(&module)? } else { Vec::new() };
+    enter_call(scope, &module)?;
     if scope.is_initializing() {
         // Another method may need what the first call did not make. The variables that `init` returns are as
         // before the first call.
         initialize_inside(&module, &method)?;
+        set_flags_back(&module, &stored)?;
         let (graphdef, state) = split(&module)?;
         let made = state.without(&before);
         if !made.is_empty() {
-            store(scope, &graphdef, &made)?;
+            store_all(scope, &graphdef, &made)?;
         }
         enter_call(scope, &module)?;
         return method(&module);
     }
-    enter_call(scope, &module)?;
     let output = method(&module)?;
+    set_flags_back(&module, &stored)?;
     write_back(scope, &module, &before)?;
     Ok(output)
+}
+
+/// The module's switches, which a call's mode moves while it lasts.
+fn flags<M: Field>(module: &M) -> Result<Vec<(Path, bool)>> {
+    let mut flags = Vec::new();
+    iter_graph(module, |path, node| {
+        if let GraphNode::Flag(flag) = node {
+            flags.push((path.clone(), flag.get()));
+        }
+        Ok(())
+    })?;
+    Ok(flags)
+}
+
+/// The description that is stored is the module's, not the call's.
+fn set_flags_back<M: Field>(module: &M, flags: &[(Path, bool)]) -> Result<()> {
+    let mut flags = flags.iter();
+    iter_graph(module, |path, node| {
+        if let GraphNode::Flag(flag) = node
+            && let Some((_, on)) = flags.find(|(other, _)| other == path)
+        {
+            flag.set(*on);
+        }
+        Ok(())
+    })
 }
 
 /// What the functional call says to the module: its mode, and what it may change.
@@ -238,13 +269,24 @@ fn stored_state(scope: &Scope) -> Result<State> {
     Ok(state)
 }
 
-/// Stores a module, as far as the call may change the collections.
-fn store<M>(scope: &Scope, graphdef: &GraphDef<M>, state: &State) -> Result<()> {
+/// Stores a module at `init`. What could not be stored would be missing at `apply`.
+fn store_all<M>(scope: &Scope, graphdef: &GraphDef<M>, state: &State) -> Result<()> {
     store_graphdef(scope, graphdef)?;
-    state.tree().try_for_each(|path, leaf| match scope.is_mutable_collection(leaf.kind.collection()) {
-        true => scope.put(path, leaf.clone()),
-        false => Ok(()),
-    })
+    let mut collections: Vec<String> = Vec::new();
+    state.tree().try_for_each(|path, leaf| {
+        let collection = leaf.kind.collection();
+        if scope.is_mutable_collection(collection) {
+            return scope.put(path, leaf.clone());
+        }
+        if !collections.iter().any(|known| known == collection) {
+            collections.push(collection.to_owned());
+        }
+        Ok(())
+    })?;
+    match collections.is_empty() {
+        true => Ok(()),
+        false => Err(WrapperError::NotStored { path: scope.path().clone(), collections }.into()),
+    }
 }
 
 fn store_graphdef<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<()> {

@@ -98,7 +98,7 @@ fn parameter_of_another_kind() {
     variables.insert(&"encoder.Dense_0.kernel".into(), Param::leaf(7)).unwrap();
     assert_error::<_, VarsError>(
         Deep(Dense::new(2)).apply(&variables, &ones(&[1, 3])),
-        "at encoder.Dense_0: expected a tensor, found a count",
+        "at `encoder.Dense_0`: expected a tensor, found a count",
     );
 }
 
@@ -110,12 +110,12 @@ fn not_mutable() {
     assert_error::<_, ScopeError>(
         model.train().apply(&variables, &x),
         "`encoder.BatchNorm_0.mean` can not change: the collection `batch_stats` is not mutable in this call, mutable: \
-         none; use `apply_mut` with \"batch_stats\"",
+         none; use `apply_mut` with \"batch_stats\", or `.mutable(\"batch_stats\")` where it is wrapped",
     );
     assert_error::<_, ScopeError>(
         model.train().apply_mut(&variables, Keys::none(), ["cache", "memory"], &x),
         "`encoder.BatchNorm_0.mean` can not change: the collection `batch_stats` is not mutable in this call, mutable: \
-         cache, memory; use `apply_mut` with \"batch_stats\"",
+         cache, memory; use `apply_mut` with \"batch_stats\", or `.mutable(\"batch_stats\")` where it is wrapped",
     );
 }
 
@@ -156,7 +156,7 @@ fn mode_unknown() {
 fn other_errors_say_where() {
     let error = Deep(Dense::new(2)).init(key(0), &Tensor::new(1f32, &crate::support::device()).unwrap());
     let text = error.unwrap_err().to_string();
-    assert!(text.starts_with("at encoder.Dense_0: "), "{text}");
+    assert!(text.starts_with("at `encoder.Dense_0`: "), "{text}");
 }
 
 #[test]

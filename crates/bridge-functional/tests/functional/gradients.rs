@@ -140,7 +140,7 @@ fn errors() {
     let counting = Counter.init(key(0), &ones(&[1])).unwrap();
     assert_error::<_, VarsError>(
         value_and_grad(&counting, Filter::Everything, |_| Ok(ones(&[]))),
-        "at memory.calls: expected a tensor, found a count",
+        "at `memory.calls`: expected a tensor, found a count",
     );
 }
 

@@ -139,7 +139,7 @@ fn errors() {
     );
     assert_error::<_, VarsError>(
         value_and_grad(&Rngs::new(0), Filter::Everything, |_| Ok(scalar(0.))),
-        "at default.count: expected a tensor, found a count",
+        "at `default.count`: expected a tensor, found a count",
     );
     assert_nothing_tracked(&model);
     let failed: Result<_> = value_and_grad(&model, Filter::of::<Param>(), |_| {

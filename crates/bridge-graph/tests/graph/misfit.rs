@@ -114,9 +114,21 @@ fn update_changes_nothing_unless_everything_fits() {
     assert_error::<_, GraphError>(
         update(&module, &wrong),
         "the state does not fit the module\n  unexpected `extra.kernel`\n  unexpected `mean.running`\n  \
-         `count`: expected a count, found f32[]\n  `kernel`: expected f32[2, 3], found f32[3, 2]",
+         `count`: expected RngCount a count, found RngCount f32[]\n  `kernel`: expected Param f32[2, 3], found Param f32[3, 2]",
     );
     assert!(state(&module).unwrap().identical(&before).unwrap());
+}
+
+#[test]
+fn update_refuses_another_type() {
+    let module = layer();
+    let wrong = edited(&module, |state| {
+        state.insert(&"bias".into(), BatchStat::leaf(zeros(&[3]))).unwrap();
+    });
+    assert_error::<_, GraphError>(
+        update(&module, &wrong),
+        "the state does not fit the module\n  `bias`: expected Param f32[3], found BatchStat f32[3]",
+    );
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn description_missing() {
     let dropped = variables.filter_collections(|name| name != "nnx");
     assert_error::<_, WrapperError>(
         model.eval().apply(&dropped, &x),
-        "at below: the collection `nnx`, which holds the `GraphDef` of the wrapped module, is not there; it was \
+        "at `below`: the collection `nnx`, which holds the `GraphDef` of the wrapped module, is not there; it was \
          dropped on the way from `init`, perhaps by passing `params` alone: pass it along with the others",
     );
 }
@@ -45,7 +45,7 @@ fn variables_missing_and_of_another_shape() {
     broken.insert(&"below.weight".into(), bridge_vars::Param::leaf(other)).unwrap();
     assert_error::<_, GraphError>(
         model.eval().apply(&broken, &x),
-        "at below: the state does not fit the module\n  missing `norm.mean`\n  missing `norm.var`\n  \
+        "at `below`: the state does not fit the module\n  missing `norm.mean`\n  missing `norm.var`\n  \
          `weight`: expected Param f32[3, 4], found Param f32[2, 2]",
     );
 }
@@ -57,18 +57,18 @@ fn immutable_write() {
     assert_error::<_, ScopeError>(
         model.train().apply_mut(&variables, keys(1), "recollections", &x),
         "`below.norm.mean` can not change: the collection `batch_stats` is not mutable in this call, mutable: \
-         recollections; use `apply_mut` with \"batch_stats\"",
+         recollections; use `apply_mut` with \"batch_stats\", or `.mutable(\"batch_stats\")` where it is wrapped",
     );
     assert_error::<_, ScopeError>(
         model.train().apply_mut(&variables, keys(1), "batch_stats", &x),
         "`below.calls` can not change: the collection `recollections` is not mutable in this call, mutable: \
-         batch_stats; use `apply_mut` with \"recollections\"",
+         batch_stats; use `apply_mut` with \"recollections\", or `.mutable(\"recollections\")` where it is wrapped",
     );
     let stateful = ToStateful::new(Recall { rate: 0. }, key(0)).unwrap().lazy_init(&x).unwrap();
     assert_error::<_, ScopeError>(
         stateful.call(&x),
         "`norm.mean` can not change: the collection `batch_stats` is not mutable in this call, mutable: none; use \
-         `apply_mut` with \"batch_stats\"",
+         `apply_mut` with \"batch_stats\", or `.mutable(\"batch_stats\")` where it is wrapped",
     );
 }
 
@@ -89,7 +89,7 @@ fn stream_without_a_key() {
     let none = bridge_functional::Keys::none();
     assert_error::<_, GraphError>(
         model.train().apply_mut(&variables, none.clone(), MUTABLE, &x),
-        "at below: the call gave no key for the random stream `dropout`: pass one, `[(\"dropout\", key)]`, or switch \
+        "at `below`: the call gave no key for the random stream `dropout`: pass one, `[(\"dropout\", key)]`, or switch \
          to evaluation",
     );
     // Deeper down it is the functional module that wants a key.
@@ -105,7 +105,7 @@ fn stream_without_a_key() {
 fn no_stream_at_construction() {
     assert_error::<_, GraphError>(
         Below(wrapped()).train().init(key(0), &input()),
-        "at below: no random stream `dropout`, found `params`: add it, `Rngs::new(0).with_stream(\"dropout\", 1)?`, or a \
+        "at `below`: no random stream `dropout`, found `params`: add it, `Rngs::new(0).with_stream(\"dropout\", 1)?`, or a \
          `default`",
     );
 }
@@ -212,5 +212,24 @@ fn an_error_goes_through_all_wrappers() {
     let short = Tensor::zeros((5, 2), candle_core::DType::F32, &crate::modules::device()).unwrap();
     let error = model.train().init(keys(0), &short).unwrap_err();
     assert!(error.downcast_ref::<candle_core::Error>().is_some(), "{error}");
-    assert!(error.to_string().starts_with("at below: shape mismatch in matmul"), "{error}");
+    assert!(error.to_string().starts_with("at `below`: shape mismatch in matmul"), "{error}");
+}
+
+#[derive(StatefulModule)]
+#[module(crate = "bridge_graph")]
+struct Leaves {
+    seen: bridge_vars::Intermediate,
+}
+
+#[test]
+fn variables_that_init_does_not_return() {
+    let model = to_functional(|_: &Rngs| Ok(Leaves { seen: bridge_vars::Intermediate::new(input()) }));
+    let run = |call: Call| call.keys(key(0)).init(|scope| model.with(scope, |_| Ok(())));
+    assert_error::<_, WrapperError>(
+        run(Call::new()),
+        "the wrapped module has variables in `intermediates`, which this `init` does not return, so that `apply` would \
+         lack them: run it with `Call::new().keys(..).mutable(CollectionFilter::all()).init(..)`",
+    );
+    let ((), variables) = run(Call::new().mutable(bridge_vars::CollectionFilter::all())).unwrap();
+    Call::new().apply(&variables, |scope| model.with(scope, |_| Ok(()))).unwrap();
 }
