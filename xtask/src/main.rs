@@ -6,6 +6,8 @@
 mod bench;
 mod golden;
 mod help;
+#[cfg(test)]
+mod invariants;
 mod layers;
 mod process;
 mod test;

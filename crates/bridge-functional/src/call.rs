@@ -5,7 +5,8 @@ use crate::{Keys, Mode, Scope};
 /// How functional code is run: with which keys, in which mode, and what it may change.
 ///
 /// The methods of [`FunctionalModule`](crate::FunctionalModule) are short for the common cases; this runs
-/// any closure over a [`Scope`], and with it any method of any module.
+/// any closure over a [`Scope`], and with it any method of any module. A scope is one module's: to call
+/// several, or one several times, make them children of it.
 ///
 /// ```
 /// use bridge_functional::{Call, Dense, FunctionalModule};
@@ -18,6 +19,7 @@ use crate::{Keys, Mode, Scope};
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
 #[doc(alias("linen.init", "linen.apply"))]
+#[must_use = "it does nothing until `init` or `apply` is called on it"]
 #[derive(Clone, Debug, Default)]
 pub struct Call {
     pub(crate) keys: Keys,
@@ -32,21 +34,18 @@ impl Call {
     }
 
     /// With the keys that random streams start from.
-    #[must_use]
     pub fn keys(mut self, keys: impl Into<Keys>) -> Self {
         self.keys = keys.into();
         self
     }
 
     /// With the collections that the call may change. For `init` it is all but `intermediates` unless said otherwise.
-    #[must_use]
     pub fn mutable(mut self, mutable: impl Into<CollectionFilter>) -> Self {
         self.mutable = Some(mutable.into());
         self
     }
 
     /// In training or evaluation.
-    #[must_use]
     pub fn mode(mut self, mode: impl Into<Option<Mode>>) -> Self {
         self.mode = mode.into();
         self

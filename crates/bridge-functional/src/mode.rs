@@ -14,6 +14,7 @@ pub enum Mode {
 /// A module together with a mode: what [`FunctionalModule::train`] and [`FunctionalModule::eval`] give.
 ///
 /// A layer that was told itself what to do, `Dropout::new(0.5).deterministic(true)`, does that in every mode.
+#[must_use = "it does nothing until `init` or `apply` is called on it"]
 #[derive(Debug)]
 pub struct InMode<'a, F> {
     pub(crate) module: &'a F,

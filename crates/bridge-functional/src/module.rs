@@ -52,7 +52,8 @@ pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Sen
 
     /// The output, and all variables of the collections that may change.
     ///
-    /// Put them over the old ones with [`Variables::updated`].
+    /// Put them over the old ones with [`Variables::updated`]. Where `params` is mutable they are among them, as
+    /// they were: put the updates over the old variables before an optimizer's step, not over its result.
     ///
     /// # Errors
     /// What [`FunctionalModule::call`] returns.

@@ -6,6 +6,7 @@ use bridge_vars::{
     CollectionFilter, Leaf, Name, Param, Path, PathKey, Result, Tree, Value, VariableType, Variables,
 };
 use candle_core::{DType, Device, Shape, Tensor};
+use rustc_hash::FxHashMap;
 
 use crate::error::ScopeError;
 use crate::{Child, FunctionalModule, Keys, Mode, class_name};
@@ -36,9 +37,15 @@ struct Local {
     counters: Vec<(Name, u32)>,
     /// How many children of each class were named.
     classes: Vec<(Name, usize)>,
-    /// The names of children and variables, variables with their collection.
-    names: Vec<(Name, Option<Name>)>,
-    children: Vec<(Name, Arc<Mutex<Local>>)>,
+    names: FxHashMap<Name, Taken>,
+    children: FxHashMap<Name, Arc<Mutex<Local>>>,
+}
+
+/// What has a name.
+enum Taken {
+    Child,
+    /// Variables of this collection, and of these.
+    Variables(Name, Vec<Name>),
 }
 
 static PARAMS: Name = Name::from_static("params");
@@ -201,6 +208,7 @@ impl Scope {
     }
 
     /// Sets a variable of this module or, at a longer path, of what is below it, in its type's collection.
+    /// Names are not checked: this is what wrappers store by.
     ///
     /// # Errors
     /// [`ScopeError::NotMutable`].
@@ -343,17 +351,7 @@ impl Scope {
 
     fn child_scope(&self, name: Name) -> Result<Self> {
         self.reserve(&name, None)?;
-        let local = {
-            let mut local = self.local();
-            match local.children.iter().find(|(other, _)| *other == name) {
-                Some((_, child)) => child.clone(),
-                None => {
-                    let child = Arc::default();
-                    local.children.push((name.clone(), Arc::clone(&child)));
-                    child
-                }
-            }
-        };
+        let local = Arc::clone(self.local().children.entry(name.clone()).or_default());
         Ok(Self { root: self.root.clone(), local, path: self.path.join(name), mode: self.mode })
     }
 
@@ -365,14 +363,21 @@ impl Scope {
             return Err(ScopeError::ReservedName { path: path() }.into());
         }
         let mut local = self.local();
-        let taken = local.names.iter().any(|(other, of)| {
-            other == name && (of.is_none() || collection.is_none() || of.as_ref() == collection)
-        });
-        if taken {
-            return Err(ScopeError::NameInUse { path: path() }.into());
-        }
-        local.names.push((name.clone(), collection.cloned()));
-        Ok(())
+        let free = match (local.names.get_mut(name), collection) {
+            (None, collection) => {
+                let taken = collection.map_or(Taken::Child, |of| Taken::Variables(of.clone(), Vec::new()));
+                local.names.insert(name.clone(), taken);
+                true
+            }
+            (Some(Taken::Variables(first, others)), Some(collection))
+                if first != collection && !others.contains(collection) =>
+            {
+                others.push(collection.clone());
+                true
+            }
+            _ => false,
+        };
+        if free { Ok(()) } else { Err(ScopeError::NameInUse { path: path() }.into()) }
     }
 
     fn find(&self, collection: &Name, name: &Name) -> Option<Leaf> {
@@ -436,17 +441,13 @@ impl Scope {
 
 /// The key that a scope at `path` draws for the `count`th time, counted from 1, from a stream that started
 /// with `key`.
-pub(crate) fn stream_key(key: Key, path: &Path, count: u32) -> Key {
-    let indices: Vec<String> = path.keys().iter().map(key_text).collect();
-    let items = indices.iter().map(|name| PathItem::Name(name)).chain([PathItem::Count(count)]);
-    fold_static(key, items, Separator::None)
-}
-
-fn key_text(key: &PathKey) -> String {
-    match key {
-        PathKey::Name(name) => name.to_string(),
-        PathKey::Index(index) => index.to_string(),
-    }
+fn stream_key(key: Key, path: &Path, count: u32) -> Key {
+    // The path of a scope is of names alone.
+    let names = path.keys().iter().filter_map(|key| match key {
+        PathKey::Name(name) => Some(PathItem::Name(name)),
+        PathKey::Index(_) => None,
+    });
+    fold_static(key, names.chain([PathItem::Count(count)]), Separator::None)
 }
 
 impl fmt::Debug for Scope {

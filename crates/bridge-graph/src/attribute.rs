@@ -1,6 +1,6 @@
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bridge_vars::{PathKey, Result};
 use serde::Serialize;
@@ -25,7 +25,37 @@ pub enum Attribute {
     /// Any other value.
     Typed(Arc<dyn StaticValue>),
     /// A value as a file has it, until a type that can read it asks for it.
-    Encoded(Arc<Json>),
+    Encoded(Arc<EncodedValue>),
+}
+
+/// A static value as a file has it, and as the type that asked for it reads it.
+pub struct EncodedValue {
+    json: Json,
+    read: OnceLock<Box<dyn StaticValue>>,
+}
+
+impl EncodedValue {
+    /// What a file has.
+    pub fn json(&self) -> &Json {
+        &self.json
+    }
+
+    /// The value as a `T`; read once for the first type that asks.
+    fn get<T: Static>(&self) -> Result<T, serde_json::Error> {
+        let read: Option<&dyn Any> = self.read.get().map(|read| &**read as &dyn Any);
+        if let Some(read) = read.and_then(<dyn Any>::downcast_ref::<T>) {
+            return Ok(read.clone());
+        }
+        let value = T::deserialize(&self.json)?;
+        self.read.get_or_init(|| Box::new(value.clone()));
+        Ok(value)
+    }
+}
+
+impl fmt::Debug for EncodedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.json.fmt(f)
+    }
 }
 
 /// A value that can be static: it compares, prints, and has a serde form.
@@ -74,9 +104,9 @@ impl PartialEq for Attribute {
             (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Typed(a), Self::Typed(b)) => a.equals(&**b),
-            (Self::Encoded(a), Self::Encoded(b)) => a == b,
-            (Self::Typed(typed), Self::Encoded(json)) | (Self::Encoded(json), Self::Typed(typed)) => {
-                typed.encode().is_ok_and(|encoded| encoded == **json)
+            (Self::Encoded(a), Self::Encoded(b)) => a.json == b.json,
+            (Self::Typed(typed), Self::Encoded(file)) | (Self::Encoded(file), Self::Typed(typed)) => {
+                typed.encode().is_ok_and(|encoded| encoded == file.json)
             }
             _ => false,
         }
@@ -89,6 +119,11 @@ impl Attribute {
         Self::Typed(Arc::new(value.clone()))
     }
 
+    /// A value as a file has it.
+    pub fn encoded(json: Json) -> Self {
+        Self::Encoded(Arc::new(EncodedValue { json, read: OnceLock::new() }))
+    }
+
     /// The value as a `T`, if it is one.
     pub fn get<T: Static>(&self) -> Result<T, String> {
         match self {
@@ -96,9 +131,7 @@ impl Attribute {
                 let value: &dyn Any = &**value;
                 value.downcast_ref::<T>().cloned().ok_or_else(|| format!("{self:?}"))
             }
-            Self::Encoded(json) => {
-                serde_json::from_value((**json).clone()).map_err(|error| format!("{json} ({error})"))
-            }
+            Self::Encoded(file) => file.get().map_err(|error| format!("{} ({error})", file.json)),
             other => Err(format!("{other:?}")),
         }
     }
@@ -206,5 +239,16 @@ impl Field for candle_core::DType {
             Attribute::Text(text) => text.parse().ok(),
             _ => None,
         })
+    }
+}
+
+impl Visit for candle_core::Device {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.device(self)
+    }
+}
+impl Field for candle_core::Device {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.device()
     }
 }

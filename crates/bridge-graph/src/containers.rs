@@ -143,33 +143,36 @@ impl Field for () {
     }
 }
 
+/// The entries of a map that is, or is not, in order of its keys.
 fn visit_entries<'a, T: Visit + 'a>(
     entries: impl Iterator<Item = (PathKey, &'a T)>,
+    structure: impl FnOnce(&[(PathKey, &'a T)]) -> Structure,
     visitor: &mut dyn Visitor,
 ) -> Result<()> {
     let mut entries: Vec<_> = entries.collect();
+    visitor.enter(structure(&entries), None)?;
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    visitor.enter(Structure::Map, None)?;
     for (key, value) in entries {
         visitor.child(&key, value)?;
     }
     visitor.exit()
 }
 
-fn rebuild_entries<T: Field, K>(
-    source: &mut Source<'_>,
-    to_key: impl Fn(&PathKey) -> Option<K>,
-) -> Result<Vec<(K, T)>> {
-    source.enter(&Structure::Map)?;
-    let mut entries = Vec::new();
+/// The entries of a map that was entered.
+fn rebuild_entries<K: MapKey, T: Field, M: Default + Extend<(K, T)>>(source: &mut Source<'_>) -> Result<M> {
+    let mut entries = M::default();
     while let Some(key) = source.peek_child() {
-        let name = to_key(key).ok_or_else(|| {
-            source.unexpected(&format!("a key of type {}", std::any::type_name::<K>()), format!("`{key}`"))
-        })?;
-        entries.push((name, source.child(key)?));
+        let name = map_key(key, source)?;
+        entries.extend([(name, source.child(key)?)]);
     }
     source.exit()?;
     Ok(entries)
+}
+
+fn map_key<K: MapKey>(key: &PathKey, source: &Source<'_>) -> Result<K> {
+    K::from_path_key(key).ok_or_else(|| {
+        source.unexpected(&format!("a key of type {}", std::any::type_name::<K>()), format!("`{key}`"))
+    })
 }
 
 /// What can be the key of a map of modules or variables.
@@ -214,24 +217,43 @@ impl MapKey for usize {
 
 impl<K: MapKey, T: Visit> Visit for BTreeMap<K, T> {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        visit_entries(self.iter().map(|(key, value)| (key.to_path_key(), value)), visitor)
+        let entries = self.iter().map(|(key, value)| (key.to_path_key(), value));
+        visit_entries(entries, |_| Structure::Map, visitor)
     }
 }
 impl<K: MapKey, T: Field> Field for BTreeMap<K, T> {
     fn rebuild(source: &mut Source<'_>) -> Result<Self> {
-        Ok(rebuild_entries(source, K::from_path_key)?.into_iter().collect())
+        source.enter(&Structure::Map)?;
+        rebuild_entries(source)
     }
 }
 
-// Insertion order says nothing about a model, and is not kept: a merged map is in order of its keys.
+// A model may go through its parts in the order in which they were put in, so that order is a part of it.
 impl<K: MapKey, T: Visit> Visit for IndexMap<K, T> {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        visit_entries(self.iter().map(|(key, value)| (key.to_path_key(), value)), visitor)
+        let entries = self.iter().map(|(key, value)| (key.to_path_key(), value));
+        let order = |entries: &[(PathKey, &T)]| entries.iter().map(|(key, _)| key.clone()).collect();
+        visit_entries(entries, |entries| Structure::OrderedMap(order(entries)), visitor)
     }
 }
 impl<K: MapKey, T: Field> Field for IndexMap<K, T> {
     fn rebuild(source: &mut Source<'_>) -> Result<Self> {
-        Ok(rebuild_entries(source, K::from_path_key)?.into_iter().collect())
+        let order = source.enter_ordered_map()?;
+        let mut sorted: IndexMap<K, T> = rebuild_entries(source)?;
+        let mut entries = Self::with_capacity(sorted.len());
+        for key in order.iter() {
+            let (name, value) = sorted.swap_remove_entry(&map_key::<K>(key, source)?).ok_or_else(|| {
+                source.unexpected(&format!("one entry `{key}`"), "none, or it twice in the order".into())
+            })?;
+            entries.insert(name, value);
+        }
+        match sorted.first() {
+            None => Ok(entries),
+            Some((key, _)) => Err(source.unexpected(
+                "a place in the order for each entry",
+                format!("none for `{}`", key.to_path_key()),
+            )),
+        }
     }
 }
 

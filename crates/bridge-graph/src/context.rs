@@ -1,16 +1,20 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use bridge_vars::CollectionFilter;
+use bridge_random::Key;
+use bridge_vars::{CollectionFilter, Name, Result};
+
+use crate::RngStream;
 
 /// What a wrapped module inside a stateful one learns of the call that it is part of: whether variables
-/// are being created, and which collections it may change. Set through the walk over the module, so that nothing is
+/// are being created, which collections it may change, and the call's random streams. Set through the walk over the module, so that nothing is
 /// global; not part of the module's description.
 #[derive(Debug, Default)]
 pub struct CallContext {
     // The pass, twice its number and one more for a completing one; 0 for none.
     initializing: AtomicU64,
     mutable: RwLock<Option<CollectionFilter>>,
+    streams: RwLock<Vec<RngStream>>,
 }
 
 /// One pass of initialisation, told apart from every other.
@@ -62,5 +66,20 @@ impl CallContext {
     /// Sets the collections that the enclosing call may change.
     pub fn set_mutable(&self, mutable: Option<CollectionFilter>) {
         *self.mutable.write().unwrap_or_else(PoisonError::into_inner) = mutable;
+    }
+
+    /// A key of each of the enclosing call's random streams that `wanted` says yes to.
+    ///
+    /// # Errors
+    /// None that a stream made for a call causes.
+    pub fn draw(&self, wanted: impl Fn(&Name) -> bool) -> Result<Vec<(Name, Key)>> {
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        let names = streams.iter().map(|stream| (stream.name(), stream));
+        names.filter(|(name, _)| wanted(name)).map(|(name, stream)| Ok((name, stream.draw()?))).collect()
+    }
+
+    /// Sets the enclosing call's random streams, for a wrapper that was made without one of that name.
+    pub fn set_streams(&self, streams: Vec<RngStream>) {
+        *self.streams.write().unwrap_or_else(PoisonError::into_inner) = streams;
     }
 }

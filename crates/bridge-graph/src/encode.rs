@@ -1,7 +1,6 @@
-use std::sync::Arc;
-
 use bridge_vars::{Metadata, Opaque, Path, PathKey, Result, VariableType};
 use candle_core::{DType, Device, DeviceLocation, Shape};
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -26,6 +25,9 @@ enum FileDef {
     List,
     Tuple,
     Map,
+    OrderedMap {
+        keys: Vec<Path>,
+    },
     End,
     Some,
     None,
@@ -125,15 +127,48 @@ impl Program {
     pub fn decode(json: &Json, device: &Device) -> Result<Self> {
         let entries = Vec::<FileEntry>::deserialize(json).map_err(bridge_vars::Error::new)?;
         let entries = entries.into_iter().map(|entry| {
-            let [key]: [PathKey; 1] = entry
-                .key
-                .keys()
-                .to_vec()
-                .try_into()
-                .map_err(|_| foreign(&entry.key, "one step of a path", entry.key.to_string()))?;
-            Ok(Entry { key, def: decode_def(entry.def, &entry.key, device)? })
+            Ok(Entry { key: decode_key(&entry.key)?, def: decode_def(entry.def, &entry.key, device)? })
         });
-        Ok(Self { entries: entries.collect::<Result<_>>()? })
+        let entries = entries.collect::<Result<Vec<_>>>()?;
+        refuse_repeated_keys(&entries)?;
+        Ok(Self { entries })
+    }
+}
+
+/// A node has one child under a key: of two in a map, one would be lost.
+fn refuse_repeated_keys(entries: &[Entry]) -> Result<()> {
+    let mut path = Path::root();
+    let mut nodes: Vec<FxHashSet<&PathKey>> = Vec::new();
+    // An optional or shared part is two entries under one key.
+    let mut goes_on = false;
+    for Entry { key, def } in entries {
+        match def {
+            Def::Exit => {
+                nodes.pop();
+                path.pop();
+            }
+            _ => {
+                let siblings = nodes.last_mut().filter(|_| !goes_on);
+                if siblings.is_some_and(|siblings| !siblings.insert(key)) {
+                    return Err(foreign(&path, "one child under a key", format!("two under `{key}`")));
+                }
+                if matches!(def, Def::Enter(_)) {
+                    if !nodes.is_empty() {
+                        path.push(key.clone());
+                    }
+                    nodes.push(FxHashSet::default());
+                }
+            }
+        }
+        goes_on = matches!(def, Def::Some | Def::Shared);
+    }
+    Ok(())
+}
+
+fn decode_key(key: &Path) -> Result<PathKey> {
+    match key.keys() {
+        [step] => Ok(step.clone()),
+        _ => Err(foreign(key, "one step of a path", key.to_string())),
     }
 }
 
@@ -157,6 +192,9 @@ fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
         Def::Enter(Structure::List) => FileDef::List,
         Def::Enter(Structure::Tuple) => FileDef::Tuple,
         Def::Enter(Structure::Map) => FileDef::Map,
+        Def::Enter(Structure::OrderedMap(keys)) => {
+            FileDef::OrderedMap { keys: keys.iter().cloned().map(Path::from).collect() }
+        }
         Def::Exit => FileDef::End,
         Def::Some => FileDef::Some,
         Def::None => FileDef::None,
@@ -166,7 +204,7 @@ fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
             Attribute::UInt(value) => FileDef::UInt { value: *value },
             Attribute::Float(value) => FileDef::Float { value: Some(*value), bits: value.to_bits() },
             Attribute::Text(value) => FileDef::Text { value: value.to_string() },
-            Attribute::Encoded(value) => FileDef::Value { value: (**value).clone() },
+            Attribute::Encoded(value) => FileDef::Value { value: value.json().clone() },
             Attribute::Typed(value) => FileDef::Value {
                 value: value.encode().map_err(|reason| GraphError::Static {
                     path: path(),
@@ -196,6 +234,9 @@ fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
         FileDef::List => Def::Enter(Structure::List),
         FileDef::Tuple => Def::Enter(Structure::Tuple),
         FileDef::Map => Def::Enter(Structure::Map),
+        FileDef::OrderedMap { keys } => {
+            Def::Enter(Structure::OrderedMap(keys.iter().map(decode_key).collect::<Result<_>>()?))
+        }
         FileDef::End => Def::Exit,
         FileDef::Some => Def::Some,
         FileDef::None => Def::None,
@@ -204,7 +245,7 @@ fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
         FileDef::UInt { value } => Def::Attribute(Attribute::UInt(value)),
         FileDef::Float { bits, .. } => Def::Attribute(Attribute::Float(f64::from_bits(bits))),
         FileDef::Text { value } => Def::Attribute(Attribute::Text(value.into())),
-        FileDef::Value { value } => Def::Attribute(Attribute::Encoded(Arc::new(value))),
+        FileDef::Value { value } => Def::Attribute(Attribute::encoded(value)),
         FileDef::Flag { on } => Def::Flag(on),
         FileDef::Device { location } => Def::Device(match location == format!("{:?}", DeviceLocation::Cpu) {
             true => Device::Cpu,

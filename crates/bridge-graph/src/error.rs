@@ -32,16 +32,10 @@ pub enum GraphError {
         /// Why not.
         reason: String,
     },
-    /// A bare tensor can not be changed in place.
-    #[error("`{path}` is a bare tensor, which can only be merged: make the field a variable to update it")]
-    BareTensor {
-        /// Where.
-        path: Path,
-    },
     /// There is no random stream of that name, and no `default` stream.
     #[error(
-        "no random stream `{stream}`, found {}: add it, `Rngs::new(0).with_stream(\"{stream}\", 1)?`, or a \
-         `default`", found(.available)
+        "no random stream `{stream}`, found {}: add it, `Rngs::new(0).with_stream(\"{stream}\", 1)`, or a \
+         `default`; inside a functional call, pass a key for it, `[(\"{stream}\", key)]`", found(.available)
     )]
     StreamNotFound {
         /// The name that was asked for.
@@ -69,7 +63,10 @@ pub enum GraphError {
         paths: Vec<Path>,
     },
     /// The filter of a gradient matched nothing.
-    #[error("the filter `{filter}` matches no variable to take gradients with respect to")]
+    #[error(
+        "the filter `{filter}` matches no variable to take gradients with respect to: \
+         `Filter::of::<Param>()` matches the parameters"
+    )]
     NothingToDifferentiate {
         /// The filter.
         filter: String,
@@ -141,7 +138,9 @@ impl fmt::Display for Misfit {
         for Mismatch { path, expected, found } in &self.mismatched {
             write!(f, "\n  `{path}`: expected {expected}, found {found}")?;
         }
-        Ok(())
+        f.write_str(
+            "\nbuild the module as it was for this state, or rename, replace or drop the state's entries",
+        )
     }
 }
 

@@ -7,6 +7,10 @@ use crate::{Field, Source, Visit, Visitor};
 /// A switch that [`train`](crate::train) and [`eval`](crate::eval) reach through a shared reference, such as a dropout's
 /// `deterministic`. It is part of the static description of its module.
 ///
+/// They reach it by the name of its field, [`DETERMINISTIC`](crate::DETERMINISTIC) or
+/// [`USE_RUNNING_AVERAGE`](crate::USE_RUNNING_AVERAGE), or [`EVALUATING`](crate::EVALUATING) in a wrapped module. A
+/// flag of another name keeps its position: set it through [`set_flags`](crate::set_flags).
+///
 /// A clone is a switch of its own.
 #[derive(Debug, Default)]
 pub struct Flag(AtomicBool);

@@ -12,8 +12,9 @@ use crate::{Attribute, Structure};
 /// The static half of a module: its types, static values, structure and sharing, without any value.
 ///
 /// Two are equal if they would build the same module: types, static values, the variables' types and
-/// metadata, and what is shared with what. Values, shapes and dtypes do not count; shapes and dtypes are
-/// recorded for the checks of [`merge`](crate::merge) alone. A clone is one reference count.
+/// metadata, the order of an `IndexMap`'s entries, and what is shared with what. Values, shapes and dtypes do
+/// not count; shapes and dtypes are recorded for the checks of [`merge`](crate::merge) alone. A clone is one
+/// reference count.
 #[doc(alias = "nnx.GraphDef")]
 pub struct GraphDef<M> {
     pub(crate) program: Arc<Program>,
@@ -64,6 +65,17 @@ impl Spec {
         }
     }
 
+    /// True if [`Spec::of`] is the same for both.
+    pub(crate) fn same(a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Tensor(a), Value::Tensor(b)) => {
+                a.get().dtype() == b.get().dtype() && a.get().shape() == b.get().shape()
+            }
+            (Value::Tensor(_), _) | (_, Value::Tensor(_)) => false,
+            _ => a.kind() == b.kind(),
+        }
+    }
+
     pub(crate) fn fits(&self, leaf: &Leaf) -> bool {
         match (self, &leaf.value) {
             (Self::Tensor(dtype, shape), Value::Tensor(tensor)) => {
@@ -91,6 +103,7 @@ impl fmt::Display for Structure {
             Self::List => f.write_str("a list"),
             Self::Tuple => f.write_str("a tuple"),
             Self::Map => f.write_str("a map"),
+            Self::OrderedMap(_) => f.write_str("an ordered map"),
         }
     }
 }
@@ -178,7 +191,7 @@ impl<M> Hash for GraphDef<M> {
         for entry in &self.program.entries {
             entry.key.hash(state);
             match &entry.def {
-                Def::Variable { kind, .. } => kind.name().hash(state),
+                Def::Variable { kind, .. } => kind.hash(state),
                 Def::VariableRef(index) | Def::SharedRef(index) => index.hash(state),
                 Def::Flag(on) => on.hash(state),
                 Def::Enter(structure) => structure.hash(state),

@@ -27,7 +27,7 @@ mod value_and_grad;
 mod visit;
 mod walk;
 
-pub use attribute::{Attribute, Static, StaticValue, visit_static};
+pub use attribute::{Attribute, EncodedValue, Static, StaticValue, visit_static};
 pub use bridge_derive::StatefulModule;
 pub use containers::MapKey;
 pub use context::{CallContext, Initialization};
@@ -36,7 +36,9 @@ pub use error::{GraphError, Misfit, Mismatch};
 pub use flag::Flag;
 pub use graphdef::{GraphDef, Program};
 pub use merge::{clone, merge};
-pub use mode::{DETERMINISTIC, EVALUATING, USE_RUNNING_AVERAGE, eval, set_evaluating, set_flags, train};
+pub use mode::{
+    DETERMINISTIC, EVALUATING, EVALUATION_FLAGS, USE_RUNNING_AVERAGE, eval, set_evaluating, set_flags, train,
+};
 pub use registry::Registry;
 pub use rngs::{RngSeed, RngStream, Rngs, reseed, seal_streams};
 pub use shared::Shared;

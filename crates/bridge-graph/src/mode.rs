@@ -10,6 +10,9 @@ pub const USE_RUNNING_AVERAGE: &str = "use_running_average";
 /// The name of the flag of a wrapped module that puts all of it into evaluation.
 pub const EVALUATING: &str = "<evaluating>";
 
+/// The names of the flags that are on in evaluation.
+pub const EVALUATION_FLAGS: [&str; 3] = [DETERMINISTIC, USE_RUNNING_AVERAGE, EVALUATING];
+
 /// Switches a whole module to training: dropout drops, batch norm uses and updates batch statistics.
 ///
 /// # Errors
@@ -30,7 +33,7 @@ pub fn eval<M: Visit + ?Sized>(module: &M) -> Result<()> {
 
 /// Sets every flag of a module that is on during evaluation.
 pub fn set_evaluating<M: Visit + ?Sized>(module: &M, evaluating: bool) -> Result<()> {
-    set_flags(module, &[DETERMINISTIC, USE_RUNNING_AVERAGE, EVALUATING], evaluating)
+    set_flags(module, &EVALUATION_FLAGS, evaluating)
 }
 
 /// Sets every flag of a module that has one of these names.

@@ -24,7 +24,9 @@ use crate::{Field, Source, StatefulModule};
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Registry(BTreeMap<&'static str, fn(&mut Source<'_>) -> Result<Box<dyn StatefulModule>>>);
+pub struct Registry(BTreeMap<&'static str, Vec<Rebuild>>);
+
+type Rebuild = fn(&mut Source<'_>) -> Result<Box<dyn StatefulModule>>;
 
 impl Registry {
     /// An empty one.
@@ -32,10 +34,12 @@ impl Registry {
         Self::default()
     }
 
-    /// Adds a type; a later one of the same name takes the place of an earlier one.
+    /// Adds a type. Of several with one name, such as a generic one's instances, the first that the description
+    /// fits is built.
     #[must_use]
     pub fn with<M: StatefulModule + Field>(mut self) -> Self {
-        self.0.insert(M::static_type_name(), |source| Ok(Box::new(M::rebuild(source)?)));
+        let rebuild: Rebuild = |source| Ok(Box::new(M::rebuild(source)?));
+        self.0.entry(M::static_type_name()).or_default().push(rebuild);
         self
     }
 
@@ -45,11 +49,17 @@ impl Registry {
     /// [`GraphError::UnknownModule`], and those of [`merge`](crate::merge).
     pub fn rebuild(&self, program: &Program, state: &State) -> Result<Box<dyn StatefulModule>> {
         let name = program.module_name().unwrap_or_default();
-        let rebuild = self.0.get(name).ok_or_else(|| GraphError::UnknownModule {
-            name: name.into(),
-            available: self.0.keys().map(|name| (*name).to_owned()).collect(),
-        })?;
-        Source::read(program, state.tree(), rebuild)
+        let mut failure = None;
+        for rebuild in self.0.get(name).into_iter().flatten() {
+            match Source::read(program, state.tree(), rebuild) {
+                Ok(module) => return Ok(module),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            let available = self.0.keys().map(|name| (*name).to_owned()).collect();
+            GraphError::UnknownModule { name: name.into(), available }.into()
+        }))
     }
 }
 

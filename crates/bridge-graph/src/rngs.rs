@@ -253,7 +253,7 @@ impl Visit for Rngs {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
         visitor.enter(Structure::Module(Name::from_static("Rngs")), Some(self))?;
         // The names of fields that are no streams can't be names of streams: those have no angle brackets.
-        visitor.child(&PathKey::from_static("<device>"), &DeviceField(&self.device))?;
+        visitor.child(&PathKey::from_static("<device>"), &self.device)?;
         visitor.child(&PathKey::from_static("<dtype>"), &self.dtype)?;
         let order: Vec<Name> = self.streams.keys().cloned().collect();
         visit_static(visitor, &PathKey::from_static("<order>"), &order)?;
@@ -268,7 +268,7 @@ impl Visit for Rngs {
 impl Field for Rngs {
     fn rebuild(source: &mut Source<'_>) -> Result<Self> {
         source.enter(&Structure::Module(Name::from_static("Rngs")))?;
-        let device = source.child_with(&PathKey::from_static("<device>"), Source::device)?;
+        let device = source.child(&PathKey::from_static("<device>"))?;
         let dtype = source.child(&PathKey::from_static("<dtype>"))?;
         let order: Vec<Name> = source.static_child(&PathKey::from_static("<order>"))?;
         let mut sorted: IndexMap<Name, RngStream> = IndexMap::new();
@@ -292,13 +292,6 @@ impl StatefulModule for Rngs {
     }
     fn static_type_name() -> &'static str {
         "Rngs"
-    }
-}
-
-struct DeviceField<'a>(&'a Device);
-impl Visit for DeviceField<'_> {
-    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.device(self.0)
     }
 }
 

@@ -110,6 +110,15 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// A map that keeps an order begins: the keys in that order.
+    pub(crate) fn enter_ordered_map(&mut self) -> Result<&'a [PathKey]> {
+        let entry = self.next("an ordered map")?;
+        match &entry.def {
+            Def::Enter(Structure::OrderedMap(order)) => Ok(order),
+            other => Err(self.structure("an ordered map", other)),
+        }
+    }
+
     /// The node ends.
     pub fn exit(&mut self) -> Result<()> {
         let entry = self.next("the end of a node")?;

@@ -27,8 +27,7 @@ use crate::{GraphNode, Visit, iter_graph};
 ///
 /// # Errors
 /// [`GraphError::Misfit`] with every path that the module does not have or whose type, shape or dtype
-/// differs;
-/// [`GraphError::BareTensor`] if the state has another tensor for one that is no variable.
+/// differs, or where the state has another tensor for one that is no variable.
 #[doc(alias = "nnx.update")]
 pub fn update<M: Visit + ?Sized>(module: &M, state: &State) -> Result<()> {
     let mut misfit = Misfit::default();
@@ -42,11 +41,10 @@ pub fn update<M: Visit + ?Sized>(module: &M, state: &State) -> Result<()> {
         match node {
             GraphNode::Variable(variable) => {
                 let current = variable.leaf()?;
-                let spec = Spec::of(&current.value);
-                if current.kind != leaf.kind || !spec.fits(leaf) {
+                if current.kind != leaf.kind || !Spec::same(&current.value, &leaf.value) {
                     misfit.mismatched.push(Mismatch {
                         path: path.clone(),
-                        expected: format!("{} {spec}", current.kind),
+                        expected: format!("{} {}", current.kind, Spec::of(&current.value)),
                         found: format!("{} {}", leaf.kind, Spec::of(&leaf.value)),
                     });
                 }
@@ -57,7 +55,16 @@ pub fn update<M: Visit + ?Sized>(module: &M, state: &State) -> Result<()> {
             GraphNode::Tensor(tensor) if leaf.tensor().is_ok_and(|other| other.id() == tensor.id()) => {
                 met.push(path.clone());
             }
-            GraphNode::Tensor(_) => return Err(GraphError::BareTensor { path: path.clone() }.into()),
+            GraphNode::Tensor(_) => {
+                misfit.mismatched.push(Mismatch {
+                    path: path.clone(),
+                    expected: "the module's own bare tensor, which can only be merged (make the field a \
+                               variable to update it)"
+                        .into(),
+                    found: format!("{} {}", leaf.kind, Spec::of(&leaf.value)),
+                });
+                met.push(path.clone());
+            }
             _ => {}
         }
         Ok(())

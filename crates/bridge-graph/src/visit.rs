@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::sync::Arc;
 
 use bridge_vars::{Name, PathKey, Result, Variable};
 use candle_core::{Device, Tensor};
@@ -21,6 +22,7 @@ pub trait Visit: Send + Sync {
 }
 
 /// What can stand in a module's field: it can be walked, and rebuilt from a `GraphDef` and a state.
+// `Visit`'s text again: which of the two traits the compiler misses depends on the place.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can not be a field of a module",
     label = "not a module, a variable, a container of them, or plain data",
@@ -58,8 +60,11 @@ pub enum Structure {
     List,
     /// A fixed number of parts.
     Tuple,
-    /// A map.
+    /// A map in order of its keys.
     Map,
+    /// A map with an order of its own: these are its keys. Its children are in order of their keys all the
+    /// same.
+    OrderedMap(Arc<[PathKey]>),
 }
 
 /// What walks over a module. Implemented by the operations of this crate.

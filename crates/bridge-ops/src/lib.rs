@@ -51,5 +51,5 @@ pub use dropout::{dropout, dropout_with_key};
 pub use error::{Error, Result};
 pub use linear::linear;
 pub use mean_squared_error::mean_squared_error;
-pub use normalization::{batch_statistics, moving_average, normalize};
+pub use normalization::{batch_statistics, check_features, moving_average, normalize, statistics_dtype};
 pub use softmax::{log_softmax, softmax};

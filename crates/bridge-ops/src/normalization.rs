@@ -117,6 +117,41 @@ pub fn moving_average(running: &Tensor, batch: &Tensor, momentum: f64) -> Result
     Ok((running.affine(momentum, 0.0)? + batch.affine(1.0 - momentum, 0.0)?)?)
 }
 
+/// The dtype that statistics of a tensor have: f32 for half precision, its own otherwise.
+///
+/// ```
+/// use candle_core::DType;
+/// assert_eq!(bridge_ops::statistics_dtype(DType::BF16), DType::F32);
+/// ```
+pub fn statistics_dtype(dtype: candle_core::DType) -> candle_core::DType {
+    compute_dtype(dtype)
+}
+
+/// Checks that the last axis of `x` has a number of features.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// assert!(bridge_ops::check_features("BatchNorm", &x, 3).is_ok());
+/// assert!(bridge_ops::check_features("BatchNorm", &x, 4).is_err());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When it has another number, or no axis.
+pub fn check_features(operator: &'static str, x: &Tensor, features: usize) -> Result<()> {
+    match x.dims().last() == Some(&features) {
+        true => Ok(()),
+        false => Err(Error::Shape {
+            operator,
+            argument: "x",
+            expected: format!("shape [.., {features}]"),
+            found: x.shape().clone(),
+        }),
+    }
+}
+
 /// Whether the axes, aligned at the last one, are each 1 or those of `target`.
 fn broadcasts_to(dims: &[usize], target: &[usize]) -> bool {
     dims.len() <= target.len()

@@ -10,7 +10,7 @@ use bridge_train::{Checkpoint, CheckpointError, CheckpointFile, save};
 use bridge_vars::{Param, Path, Variables};
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(StatefulModule)]
 struct Chain {
@@ -39,7 +39,7 @@ impl Place {
         self.0.path().join("checkpoint.safetensors")
     }
 
-    /// Does everything that can be done with a file of these bytes; false if it can not even be opened.
+    /// Does everything that can be done with a file of these bytes; false if something in it can not be read.
     fn read(&self, bytes: &[u8]) -> bool {
         fs::write(self.path(), bytes).unwrap();
         let file = match CheckpointFile::open(self.path(), &Device::Cpu) {
@@ -49,17 +49,20 @@ impl Place {
                 return false;
             }
         };
+        let mut readable = true;
         for part in file.parts() {
+            let (state, variables) = (file.state(part).map(|_| ()), file.variables(part).map(|_| ()));
+            readable &= state.is_ok() || variables.is_ok();
             let results = [
                 file.load_into(part, &chain(1)),
                 file.module::<Chain>(part).map(|_| ()),
                 file.rebuild(part, &Registry::new().with::<Chain>()).map(|_| ()),
-                file.state(part).map(|_| ()),
-                file.variables(part).map(|_| ()),
+                state,
+                variables,
             ];
             results.into_iter().filter_map(Result::err).for_each(|error| self.check(&error));
         }
-        true
+        readable
     }
 
     /// That an error is typed and names the file.
@@ -100,31 +103,91 @@ fn header_length(bytes: &[u8]) -> usize {
     8 + usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap()
 }
 
-/// A file with this header and so many bytes of data.
-fn made_up(header: &serde_json::Value, data: usize) -> Vec<u8> {
-    let header = header.to_string();
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat()
+/// A file with this description, which gets its checksum, and so many bytes of data.
+fn described(description: &Value, tensors: Value, data: usize) -> Vec<u8> {
+    let mut description = description.clone();
+    if let Some(fields) = description.as_object_mut() {
+        fields.insert("crc32".into(), "00000000".into());
+    }
+    sealed(&description.to_string(), tensors, &vec![0; data])
 }
 
-fn described(description: &serde_json::Value, tensors: serde_json::Value, data: usize) -> Vec<u8> {
-    let mut header = tensors;
-    header["__metadata__"] = json!({ "candle-bridge": description.to_string() });
-    made_up(&header, data)
+/// A file with this description, in which the checksum is still zeros.
+fn sealed(description: &str, mut tensors: Value, data: &[u8]) -> Vec<u8> {
+    let checksum = format!("{:08x}", crc32fast::hash(description.as_bytes()));
+    tensors["__metadata__"] = json!({ "candle-bridge": description.replacen("00000000", &checksum, 1) });
+    let header = tensors.to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
 #[test]
-fn a_flipped_byte_of_the_header_never_panics() {
+fn every_changed_byte_is_refused() {
     let (place, bytes) = (Place::new(), saved());
     assert!(place.read(&bytes));
-    let mut refused = 0;
-    for at in 0..header_length(&bytes) {
-        for mask in [0x01, 0x02, 0x10, 0x80] {
+    for at in 0..bytes.len() {
+        for mask in [0x01, 0x10, 0x80] {
             let mut damaged = bytes.clone();
             damaged[at] ^= mask;
-            refused += usize::from(!place.read(&damaged));
+            assert!(!place.read(&damaged), "byte {at} of {}", bytes.len());
         }
     }
-    assert!(refused > header_length(&bytes), "only {refused} were refused");
+}
+
+#[test]
+fn every_flipped_bit_of_the_data_is_refused_and_names_the_tensor() {
+    let (place, bytes) = (Place::new(), saved());
+    for at in header_length(&bytes)..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            fs::write(place.path(), damaged).unwrap();
+            let file = CheckpointFile::open(place.path(), &Device::Cpu).unwrap();
+            let errors: Vec<_> = [file.state("model").err(), file.variables("variables").err()]
+                .into_iter()
+                .flatten()
+                .collect();
+            let [error] = &errors[..] else { panic!("byte {at}: {errors:?}") };
+            place.check(error);
+            let Some(CheckpointError::Damaged { tensor, .. }) = error.downcast_ref() else {
+                panic!("{error}")
+            };
+            assert!(tensor.starts_with("model.") || tensor == "variables.params.w", "{tensor}");
+        }
+    }
+}
+
+#[test]
+fn what_is_whole_can_be_read_beside_what_is_damaged() {
+    let (place, mut bytes) = (Place::new(), saved());
+    // The widest elements come first, then the names in order: the last are of `variables`.
+    *bytes.last_mut().unwrap() ^= 1;
+    assert!(!place.read(&bytes));
+    let file = CheckpointFile::open(place.path(), &Device::Cpu).unwrap();
+    assert_eq!(file.module::<Chain>("model").unwrap().power, 3);
+    let error = file.variables("variables").unwrap_err().to_string();
+    assert!(error.contains("its tensor `variables.params.w` is not what was saved"), "{error}");
+}
+
+/// Damage that the checksum of the description agrees with.
+#[test]
+fn a_flipped_byte_of_the_description_never_panics() {
+    let (place, bytes) = (Place::new(), saved());
+    let (header, data) = bytes.split_at(header_length(&bytes));
+    let header: Value = serde_json::from_slice(&header[8..]).unwrap();
+    let description = header["__metadata__"]["candle-bridge"].as_str().unwrap();
+    let own = serde_json::from_str::<Value>(description).unwrap()["crc32"].as_str().unwrap().to_owned();
+    let description = description.replacen(&own, "00000000", 1);
+    assert!(place.read(&sealed(&description, header.clone(), data)));
+    let mut refused = 0;
+    for at in 0..description.len() {
+        for mask in [0x01, 0x02, 0x10] {
+            let mut damaged = description.clone().into_bytes();
+            damaged[at] ^= mask;
+            let Ok(damaged) = String::from_utf8(damaged) else { continue };
+            refused += usize::from(!place.read(&sealed(&damaged, header.clone(), data)));
+        }
+    }
+    assert!(refused > description.len(), "only {refused} were refused");
 }
 
 #[test]
@@ -196,7 +259,7 @@ fn a_newer_version_is_refused_whatever_it_holds() {
 }
 
 /// Opens a file with one state of these leaves, and says why it is refused.
-fn check(leaves: serde_json::Value, tensors: serde_json::Value, data: usize, expected: &str) {
+fn check(leaves: Value, tensors: Value, data: usize, expected: &str) {
     let description = json!({ "version": 1, "parts": { "s": { "is": "state", "leaves": leaves } } });
     match Place::new().open(&described(&description, tensors, data)) {
         CheckpointError::Malformed { reason, .. } => assert!(reason.contains(expected), "{reason}"),
@@ -204,19 +267,27 @@ fn check(leaves: serde_json::Value, tensors: serde_json::Value, data: usize, exp
     }
 }
 
-fn leaf(path: &str) -> serde_json::Value {
-    json!({ "path": path, "type": "Param", "collection": "params" })
+fn leaf(path: &str) -> Value {
+    // The checksum of one byte, 0.
+    let crc32 = format!("{:08x}", crc32fast::hash(b"U8[1]\0"));
+    json!({ "path": path, "type": "Param", "collection": "params", "crc32": crc32 })
+}
+
+fn byte(start: usize) -> Value {
+    json!({ "dtype": "U8", "shape": [1], "data_offsets": [start, start + 1] })
 }
 
 #[test]
 fn tensors_and_descriptions_must_fit() {
-    let byte = |start: usize| json!({ "dtype": "U8", "shape": [1], "data_offsets": [start, start + 1] });
     check(json!([leaf("a")]), json!({}), 0, "lacks the tensor `s.a`");
     check(json!([]), json!({ "s.a": byte(0) }), 1, "does not describe its tensor `s.a`");
     check(json!([leaf("a"), leaf("a")]), json!({ "s.a": byte(0) }), 1, "`a` of the part `s` is there twice");
     let mut count = leaf("a");
     count["host"] = json!("count");
     check(json!([count]), json!({ "s.a": byte(0) }), 1, "not the host value");
+    let mut bare = leaf("a");
+    bare["crc32"].take();
+    check(json!([bare]), json!({ "s.a": byte(0) }), 1, "the tensor `s.a` has no checksum");
     let boolean = json!({ "dtype": "BOOL", "shape": [1], "data_offsets": [0, 1] });
     check(json!([leaf("a")]), json!({ "s.a": boolean }), 1, "no tensor can be BOOL [1]");
     let huge = json!({ "dtype": "F32", "shape": [0, 1u64 << 60, 1u64 << 60], "data_offsets": [0, 0] });
@@ -230,9 +301,8 @@ fn a_path_that_is_value_and_group_is_refused_when_read() {
     let place = Place::new();
     let leaves = json!([leaf("a"), leaf("a.b")]);
     let description = json!({ "version": 1, "parts": { "s": { "is": "state", "leaves": leaves } } });
-    let byte = |start: usize| json!({ "dtype": "U8", "shape": [1], "data_offsets": [start, start + 1] });
     let bytes = described(&description, json!({ "s.a": byte(0), "s.a.b": byte(1) }), 2);
-    assert!(place.read(&bytes));
+    assert!(!place.read(&bytes));
     let error = CheckpointFile::open(place.path(), &Device::Cpu).unwrap().state("s").unwrap_err();
     assert!(error.to_string().contains("can not be stored beside"), "{error}");
 }

@@ -51,6 +51,9 @@ impl Filter {
     }
 
     /// Variables whose path has this name or index as one of its steps.
+    ///
+    /// A number is the index of an item, a text is a name, even one of digits: `path_contains(3)` is item 3 of a
+    /// list, `path_contains("3")` the entry of a map that is named `3`.
     #[doc(alias = "PathContains")]
     pub fn path_contains(key: impl Into<PathKey>) -> Self {
         Self(Form::PathContains(key.into()))
@@ -206,6 +209,8 @@ mod tests {
         check(Filter::tag("dropout"), "a", &param, false);
         check(Filter::path_contains("b"), "a.b.c", &param, true);
         check(Filter::path_contains(1), "a.1", &param, true);
+        check(Filter::path_contains("1"), "a.1", &param, false);
+        check(Filter::path_contains("1"), "a.\\1", &param, true);
         check(Filter::path_starts_with("a.b"), "a.bc", &param, false);
         check(Filter::path_in(["a.b", "c"]), "c", &param, true);
         check((|path: &Path, _: &Leaf| path.len() == 2).into(), "a.b", &param, true);

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::sync::OnceLock;
 
 use candle_core::Tensor;
 
@@ -144,17 +145,21 @@ kinds! {
     pub OptimizerState(OptimizerStateKind) in "OptState";
 }
 
-/// Collections are looked up by name, perhaps before anything of their type was made.
-pub(crate) fn declare_built_in() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        Param::variable_type();
-        LoraParam::variable_type();
-        BatchStat::variable_type();
-        Cache::variable_type();
-        Perturbation::variable_type();
-        RngKey::variable_type();
-        RngCount::variable_type();
-        OptimizerState::variable_type();
-    });
+/// The types above: collections are looked up by name, perhaps before anything of their type was made.
+pub(crate) fn built_in() -> &'static [VariableType] {
+    static TYPES: OnceLock<[VariableType; 10]> = OnceLock::new();
+    TYPES.get_or_init(|| {
+        [
+            Param::variable_type(),
+            LoraParam::variable_type(),
+            BatchStat::variable_type(),
+            Cache::variable_type(),
+            Intermediate::variable_type(),
+            Perturbation::variable_type(),
+            RngState::variable_type(),
+            RngKey::variable_type(),
+            RngCount::variable_type(),
+            OptimizerState::variable_type(),
+        ]
+    })
 }

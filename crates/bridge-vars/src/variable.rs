@@ -89,10 +89,13 @@ impl Variable {
         Ok(count)
     }
 
-    /// Replaces the value. A tensor is detached from its graph: what is remembered must not keep a
-    /// graph alive.
+    /// Replaces the value.
+    ///
+    /// A tensor stays part of its graph, so that gradients flow through what a module remembers between two
+    /// steps of one loss. `value_and_grad` cuts off what the module holds when it returns; where gradients
+    /// are taken in another way, [`detach`](Variable::detach) what is to be kept, or it keeps the graph alive.
     pub fn set(&self, value: impl Into<Value>) {
-        let value = value.into().detached();
+        let value = value.into();
         let mut content = self.write();
         content.value = value;
         content.version += 1;
@@ -106,8 +109,7 @@ impl Variable {
         }
     }
 
-    /// Takes over value and metadata of a leaf, keeping the type. The value is taken as it is, part of a
-    /// graph or not.
+    /// Takes over value and metadata of a leaf, keeping the type.
     #[doc(alias = "update_from_state")]
     pub fn assign(&self, leaf: &Leaf) {
         let mut content = self.write();
@@ -246,16 +248,20 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_stays_and_a_set_value_is_detached() {
-        let param = Param::new(scalar(1.));
+    fn a_snapshot_stays_and_a_set_value_is_part_of_its_graph_until_it_is_detached() {
+        let param = Param::new(scalar(3.));
         let before = param.leaf().unwrap();
         let tracking = param.track().unwrap();
-        param.set(param.value().unwrap().affine(2., 0.).unwrap());
+        let memory = Param::new(scalar(0.));
+        memory.set(param.value().unwrap().sqr().unwrap());
+        let gradient = memory.value().unwrap().backward().unwrap().get(tracking.leaf()).unwrap().clone();
+        assert_eq!(gradient.to_scalar::<f32>().unwrap(), 6.);
+        memory.detach();
+        assert!(!memory.value().unwrap().track_op());
+        assert_eq!(memory.version(), 1);
         drop(tracking);
-        assert_eq!(before.tensor().unwrap().to_scalar::<f32>().unwrap(), 1.);
-        assert_eq!(param.value().unwrap().to_scalar::<f32>().unwrap(), 2.);
-        assert!(!param.value().unwrap().track_op());
-        assert_eq!(param.version(), 1);
+        param.set(scalar(4.));
+        assert_eq!(before.tensor().unwrap().to_scalar::<f32>().unwrap(), 3.);
     }
 
     #[test]

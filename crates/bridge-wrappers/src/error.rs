@@ -45,7 +45,7 @@ pub enum WrapperError {
          `init`; make it with `to_functional`"
     )]
     ConstructorMissing,
-    /// A wrapped functional module has no variables yet.
+    /// A wrapped functional module does not have a variable.
     #[error("`{path}` is not among the wrapped module's variables{}", hint(.initialized))]
     VariableNotFound {
         /// The variable that was asked for.

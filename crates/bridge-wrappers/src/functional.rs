@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
-use bridge_graph::{Field, GraphDef, Rngs, merge, split, state};
+use bridge_graph::{Field, GraphDef, Rngs, merge, split};
 use bridge_vars::{Result, State};
 
 use crate::WrapperError;
@@ -57,14 +57,20 @@ impl<M: Field> Functional<M> {
 
     /// Runs any method of the module with this state; gives what it returned and the state after it.
     ///
-    /// The state that was passed does not change. Pass several with [`State::merge`].
+    /// The state that was passed does not change. Pass several with [`State::merge`]. If the method made or removed
+    /// variables, the description that is kept becomes that of the module after the call, which fits the state
+    /// that is returned.
     ///
     /// # Errors
     /// [`WrapperError::NotInitialized`], a state that does not fit, and what `method` returns.
     pub fn apply<T>(&self, state_before: &State, method: impl FnOnce(&M) -> Result<T>) -> Result<(T, State)> {
         let module = merge(&self.graphdef()?, state_before)?;
         let output = method(&module)?;
-        Ok((output, state(&module)?))
+        let (graphdef, state) = split(&module)?;
+        if state.len() != state_before.len() || !state.without(state_before).is_empty() {
+            *self.graphdef.write().unwrap_or_else(PoisonError::into_inner) = Some(graphdef);
+        }
+        Ok((output, state))
     }
 }
 

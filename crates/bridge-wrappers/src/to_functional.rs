@@ -1,13 +1,16 @@
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use bridge_functional::{FunctionalModule, Mode, Scope};
 use bridge_graph::{
-    Field, GraphDef, GraphNode, Program, Rngs, iter_graph, merge, reseed, seal_streams, set_evaluating,
-    split, state, variables,
+    EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, Rngs, iter_graph, merge, split, state,
+    variables,
 };
 use bridge_random::Key;
-use bridge_vars::{Leaf, Name, Path, PathKey, Result, RngCount, RngState, State, Value, VariableType};
+use bridge_vars::{
+    Leaf, Name, Path, PathKey, Result, RngCount, RngKey, RngState, State, Value, VariableType,
+};
 use candle_core::{Device, Module, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -133,12 +136,9 @@ fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) 
     let module = merge(&graphdef, &before)?;
     let keys = scope.streams().map(|stream| Ok((stream.clone(), scope.make_rng(stream)?)));
     let keys: Vec<(Name, Key)> = keys.collect::<Result<_>>()?;
-    if !scope.is_mutable_collection(RngCount::variable_type().collection()) {
-        seal_streams(&module)?;
-    }
-    reseed(&module, keys)?;
     let stored = if scope.is_mutable_collection(&NNX) { flags(&module)? } else { Vec::new() };
     enter_call(scope, &module)?;
+    restart_streams(scope, &module, &keys)?;
     if scope.is_initializing() {
         // Another method may need what the first call did not make. The variables that `init` returns are as
         // before the first call.
@@ -153,9 +153,53 @@ fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) 
         return method(&module);
     }
     let output = method(&module)?;
-    set_flags_back(&module, &stored)?;
-    write_back(scope, &module, &before)?;
+    if !stored.is_empty() {
+        set_flags_back(&module, &stored)?;
+    }
+    write_back(scope, &module, &before, &keys)?;
     Ok(output)
+}
+
+/// Starts the module's streams from the call's keys, by name, in sorted order of their paths, as
+/// `nnx.reseed` does. Wrapped modules inside, which may want a stream that they were made without, get streams
+/// of the call as if they stood after the module's own.
+fn restart_streams<M: Field>(scope: &Scope, module: &M, keys: &[(Name, Key)]) -> Result<()> {
+    let seal = !scope.is_mutable_collection(RngCount::variable_type().collection());
+    let mut met = vec![0u32; keys.len()];
+    let mut wrapped = 0u32;
+    iter_graph(module, |_, node| {
+        match node {
+            GraphNode::Module(module) => {
+                let module: &dyn Any = module;
+                let Some(stream) = module.downcast_ref::<RngStream>() else { return Ok(()) };
+                let name = stream.name();
+                match keys.iter().zip(&mut met).find(|((given, _), _)| *given == name) {
+                    Some(((_, key), met)) => {
+                        stream.restart(key.fold_in(*met));
+                        *met += 1;
+                    }
+                    None if seal => stream.seal(),
+                    None => {}
+                }
+            }
+            GraphNode::Context(_) => wrapped += 1,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if wrapped == 0 || keys.is_empty() {
+        return Ok(());
+    }
+    iter_graph(module, |_, node| {
+        if let GraphNode::Context(context) = node {
+            let stream = |((name, key), met): (&(Name, Key), &mut u32)| {
+                *met += 1;
+                RngStream::new(name.clone(), key.fold_in(*met - 1))
+            };
+            context.set_streams(keys.iter().zip(&mut met).map(stream).collect());
+        }
+        Ok(())
+    })
 }
 
 /// The module's switches, which a call's mode moves while it lasts.
@@ -185,18 +229,21 @@ fn set_flags_back<M: Field>(module: &M, flags: &[(Path, bool)]) -> Result<()> {
 
 /// What the functional call says to the module: its mode, and what it may change.
 fn enter_call<M: Field>(scope: &Scope, module: &M) -> Result<()> {
-    if let Some(mode) = scope.mode() {
-        set_evaluating(module, mode == Mode::Eval)?;
-    }
-    iter_graph(module, |_, node| {
-        if let GraphNode::Context(context) = node {
-            context.set_mutable(Some(scope.mutable().clone()));
+    iter_graph(module, |path, node| {
+        match (node, path.last(), scope.mode()) {
+            (GraphNode::Context(context), ..) => context.set_mutable(Some(scope.mutable().clone())),
+            (GraphNode::Flag(flag), Some(PathKey::Name(name)), Some(mode))
+                if EVALUATION_FLAGS.contains(&name.as_str()) =>
+            {
+                flag.set(mode == Mode::Eval);
+            }
+            _ => {}
         }
         Ok(())
     })
 }
 
-fn write_back<M: Field>(scope: &Scope, module: &M, before: &State) -> Result<()> {
+fn write_back<M: Field>(scope: &Scope, module: &M, before: &State, keys: &[(Name, Key)]) -> Result<()> {
     let mut changed: Vec<(Path, Leaf)> = Vec::new();
     let mut structure: Vec<Path> = Vec::new();
     let mut met = 0;
@@ -235,13 +282,21 @@ fn write_back<M: Field>(scope: &Scope, module: &M, before: &State) -> Result<()>
         store_graphdef(scope, &bridge_graph::graphdef(module)?)?;
     }
     for (path, leaf) in changed {
-        // A stream that was drawn from is no change that anyone has to allow.
-        let of_a_stream = leaf.kind.is(RngState::variable_type());
-        if !of_a_stream || scope.is_mutable_collection(leaf.kind.collection()) {
+        if !leaf.kind.is(RngState::variable_type()) || stores_stream(scope, &leaf, keys) {
             scope.put(&path, leaf)?;
         }
     }
     Ok(())
+}
+
+/// A stream that was drawn from is no change that anyone has to allow. One that went on from another key is
+/// stored whole or not at all: a new count for the old key would repeat numbers.
+fn stores_stream(scope: &Scope, leaf: &Leaf, keys: &[(Name, Key)]) -> bool {
+    let mutable = |kind: VariableType| scope.is_mutable_collection(kind.collection());
+    match keys.iter().any(|(name, _)| leaf.metadata.tag() == Some(name)) {
+        true => mutable(RngKey::variable_type()) && mutable(RngCount::variable_type()),
+        false => mutable(leaf.kind),
+    }
 }
 
 /// True if a description of the one holds for the other.

@@ -1,13 +1,15 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use bridge_functional::{Call, FunctionalModule, Keys, Mode, Scope};
+use bridge_functional::{Call, FunctionalModule, Keys, Mode, Scope, class_name};
 use bridge_graph::{
     CallContext, EVALUATING, Field, Flag, Initialization, Rngs, Source, StatefulModule, Static, Structure,
     Visit, Visitor, visit_static,
 };
 use bridge_random::Key;
-use bridge_vars::{CollectionFilter, Name, Path, PathKey, Result, Tree, Variable, Variables};
+use bridge_vars::{
+    CollectionFilter, Error, Leaf, Name, Path, PathKey, Result, Tree, Variable, Variables, VarsError,
+};
 use candle_core::{Module, Tensor};
 
 use crate::WrapperError;
@@ -181,6 +183,10 @@ impl<F> ToStateful<F> {
             .filter(|(_, stream)| !stream.is_sealed())
             .map(|(name, stream)| Ok((name.clone(), stream.draw()?)))
             .collect::<Result<_>>()?;
+        let own = |name: &Name| self.rngs.iter().any(|(own, _)| own == name);
+        for (name, key) in self.context.draw(|name| !own(name))? {
+            keys.set(name, key);
+        }
         if keys.get("params").is_none() && keys.get("default").is_some() {
             keys = keys
                 .iter()
@@ -240,28 +246,28 @@ impl<F> ToStateful<F> {
     fn write_back(&self, before: &Variables, after: &Variables) -> Result<()> {
         let mut attributes = self.attributes();
         let mut grew = false;
+        let mut changed: Vec<(Variable, &Leaf)> = Vec::new();
         after.tree().try_for_each(|path, leaf| {
-            if before
-                .tree()
-                .get(path)
-                .is_some_and(|before| before.value.is_same(&leaf.value) && before.metadata == leaf.metadata)
-            {
+            let same = |before: &Leaf| before.value.is_same(&leaf.value) && before.metadata == leaf.metadata;
+            if before.tree().get(path).is_some_and(same) {
                 return Ok(());
             }
             let below: Path = path.keys().iter().skip(1).cloned().collect();
             match attributes.get(&below) {
-                Some(variable) if variable.kind() == leaf.kind => variable.assign(leaf),
+                Some(variable) if variable.kind() == leaf.kind => changed.push((variable.clone(), leaf)),
                 Some(variable) => {
                     let (first, second) = (variable.kind().name(), leaf.kind.name());
-                    return Err(bridge_vars::VarsError::DuplicatePath { path: below, first, second }.into());
+                    return Err(VarsError::DuplicatePath { path: below, first, second }.into());
                 }
                 None => {
                     attributes.insert(&below, Variable::from(leaf.clone()))?;
                     grew = true;
                 }
             }
-            Ok::<_, bridge_vars::Error>(())
+            Ok::<_, Error>(())
         })?;
+        // Nothing is changed before everything is known to fit.
+        changed.into_iter().for_each(|(variable, leaf)| variable.assign(leaf));
         if grew {
             *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = attributes;
         }
@@ -283,6 +289,7 @@ impl<F> ToStateful<F> {
 /// assert_eq!(mask()?, mask()?);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
+#[must_use = "it does nothing until `call` or `with` is called on it"]
 #[derive(Debug)]
 pub struct StatefulCall<'a, F> {
     wrapper: &'a ToStateful<F>,
@@ -292,13 +299,11 @@ pub struct StatefulCall<'a, F> {
 
 impl<F> StatefulCall<'_, F> {
     /// With these keys instead of the wrapper's own streams, which are not drawn from.
-    #[must_use]
     pub fn keys(self, keys: impl Into<Keys>) -> Self {
         Self { keys: Some(keys.into()), ..self }
     }
 
     /// With these mutable collections.
-    #[must_use]
     pub fn mutable(self, mutable: impl Into<CollectionFilter>) -> Self {
         Self { mutable: Some(mutable.into()), ..self }
     }
@@ -329,6 +334,7 @@ impl<F: FunctionalModule<Output = Tensor>> Module for ToStateful<F> {
     }
 }
 
+static CLASS_KEY: PathKey = PathKey::from_static("<class>");
 static MODULE_KEY: PathKey = PathKey::from_static("<module>");
 static MUTABLE_KEY: PathKey = PathKey::from_static("<mutable>");
 static EVALUATING_KEY: PathKey = PathKey::from_static(EVALUATING);
@@ -338,6 +344,7 @@ impl<F: Static> Visit for ToStateful<F> {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
         visitor.enter(Structure::Module(Name::from_static("ToStateful")), Some(self))?;
         visitor.context(&self.context)?;
+        visitor.child(&CLASS_KEY, &class_name::<F>().to_string())?;
         visit_static(visitor, &MODULE_KEY, &self.module)?;
         visit_static(visitor, &MUTABLE_KEY, &self.mutable)?;
         visitor.child(&EVALUATING_KEY, &self.evaluating)?;
@@ -390,6 +397,12 @@ fn without_brackets(key: &PathKey) -> PathKey {
 impl<F: Static> Field for ToStateful<F> {
     fn rebuild(source: &mut Source<'_>) -> Result<Self> {
         source.enter(&Structure::Module(Name::from_static("ToStateful")))?;
+        // Two configurations may look the same in a file, those of unit structs for one.
+        let class: String = source.child(&CLASS_KEY)?;
+        if class_name::<F>() != *class {
+            return Err(source
+                .unexpected(&format!("a wrapped `{}`", class_name::<F>()), format!("a wrapped `{class}`")));
+        }
         let module = source.static_child(&MODULE_KEY)?;
         let mutable = source.static_child(&MUTABLE_KEY)?;
         let evaluating = source.child(&EVALUATING_KEY)?;

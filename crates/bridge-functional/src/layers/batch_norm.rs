@@ -9,7 +9,7 @@ use crate::{FunctionalModule, Scope};
 /// ones in evaluation. Names, initial values and arithmetic are Flax's.
 ///
 /// Parameters `scale` and `bias`, variables `mean` and `var` in `batch_stats`, each of shape `[features]`.
-/// In training, `batch_stats` has to be mutable.
+/// In training, `batch_stats` has to be mutable. Statistics of half-precision inputs are f32.
 ///
 /// ```
 /// use bridge_functional::{BatchNorm, FunctionalModule};
@@ -40,6 +40,9 @@ pub struct BatchNorm {
     pub bias_init: Initializer,
     /// How the scale starts.
     pub scale_init: Initializer,
+    /// The dtype of the parameters.
+    #[serde(with = "super::param_dtype")]
+    pub param_dtype: DType,
 }
 
 impl Default for BatchNorm {
@@ -52,6 +55,7 @@ impl Default for BatchNorm {
             use_scale: true,
             bias_init: Initializer::Zeros,
             scale_init: Initializer::Ones,
+            param_dtype: DType::F32,
         }
     }
 }
@@ -74,6 +78,12 @@ impl BatchNorm {
         Self { momentum, ..self }
     }
 
+    /// With parameters of another dtype.
+    #[must_use]
+    pub fn param_dtype(self, param_dtype: DType) -> Self {
+        Self { param_dtype, ..self }
+    }
+
     /// With another epsilon.
     #[must_use]
     pub fn epsilon(self, epsilon: f64) -> Self {
@@ -88,13 +98,15 @@ impl FunctionalModule for BatchNorm {
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
         let running = scope.evaluating(self.use_running_average, "BatchNorm", "use_running_average")?;
         let features = x.dims().last().copied().unwrap_or_default();
-        let (dtype, device) = (DType::F32, x.device());
+        let (dtype, device) = (self.param_dtype, x.device());
+        let statistics_dtype = bridge_ops::statistics_dtype(x.dtype());
         let mean = scope.variable("batch_stats", Name::from_static("mean"), || {
-            Ok(Tensor::zeros(features, dtype, device)?)
+            Ok(Tensor::zeros(features, statistics_dtype, device)?)
         })?;
         let var = scope.variable("batch_stats", Name::from_static("var"), || {
-            Ok(Tensor::ones(features, dtype, device)?)
+            Ok(Tensor::ones(features, statistics_dtype, device)?)
         })?;
+        bridge_ops::check_features("BatchNorm", x, mean.get()?.elem_count())?;
         let statistics = if running {
             (mean.get()?, var.get()?)
         } else {

@@ -30,19 +30,28 @@ pub struct Dense {
     pub kernel_init: Initializer,
     /// How the bias starts.
     pub bias_init: Initializer,
+    /// The dtype of the parameters, which the input's has to be too.
+    #[serde(with = "super::param_dtype")]
+    pub param_dtype: DType,
 }
 
 impl Dense {
-    /// With a bias, a kernel of `lecun_normal` and a bias of zeros.
+    /// With a bias, a kernel of `lecun_normal` and a bias of zeros, in f32.
     pub fn new(features: usize) -> Self {
         let (kernel_init, bias_init) = (Initializer::lecun_normal(), Initializer::Zeros);
-        Self { features, use_bias: true, kernel_init, bias_init }
+        Self { features, use_bias: true, kernel_init, bias_init, param_dtype: DType::F32 }
     }
 
     /// Without a bias.
     #[must_use]
     pub fn without_bias(self) -> Self {
         Self { use_bias: false, ..self }
+    }
+
+    /// With parameters of another dtype.
+    #[must_use]
+    pub fn param_dtype(self, param_dtype: DType) -> Self {
+        Self { param_dtype, ..self }
     }
 
     /// With another start of the kernel.
@@ -65,7 +74,7 @@ impl FunctionalModule for Dense {
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
         // The operator says what is wrong with an input that has no dimension.
         let inputs = x.dims().last().copied().unwrap_or_default();
-        let (dtype, device) = (DType::F32, x.device());
+        let (dtype, device) = (self.param_dtype, x.device());
         let shape = (inputs, self.features);
         let kernel = scope.param(Name::from_static("kernel"), &self.kernel_init, shape, dtype, device)?;
         let bias = match self.use_bias {

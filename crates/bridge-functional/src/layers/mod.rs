@@ -1,6 +1,7 @@
 mod batch_norm;
 mod dense;
 mod dropout;
+mod param_dtype;
 
 pub use batch_norm::BatchNorm;
 pub use dense::Dense;

@@ -131,7 +131,8 @@ fn errors() {
     );
     assert_error::<_, GraphError>(
         value_and_grad(&variables, Filter::Nothing, |variables| Ok(loss(variables)?.0)),
-        "the filter `nothing` matches no variable to take gradients with respect to",
+        "the filter `nothing` matches no variable to take gradients with respect to: `Filter::of::<Param>()` matches the \
+         parameters",
     );
     assert_error::<_, GraphError>(
         value_and_grad(&variables, Filter::of::<Param>(), |_| Ok(ones(&[2]))),

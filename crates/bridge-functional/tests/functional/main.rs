@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 mod calls;
+mod dtypes;
 mod errors;
 mod gradients;
 mod keys;

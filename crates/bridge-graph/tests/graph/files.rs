@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bridge_graph::{
     Field, Flag, GraphDef, GraphError, Program, Registry, RngStream, Rngs, Shared, StatefulModule, merge,
     split, split_dyn,
 };
 use bridge_random::key;
-use bridge_vars::{BatchStat, Metadata, Param};
-use candle_core::{DType, Tensor};
+use bridge_vars::{BatchStat, Metadata, Param, Variable, VariableType};
+use candle_core::{DType, Device, Tensor};
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::support::{Scale, assert_error, device, hash, param, paths, read, scalar, scale, zeros};
+use crate::support::{
+    Scale, assert_error, assert_misfit, device, hash, param, paths, read, scalar, scale, zeros,
+};
 
 fn round_trip(program: &Program) -> Program {
     let text = serde_json::to_string(&program.encode().unwrap()).unwrap();
@@ -52,6 +56,7 @@ bridge_vars::kinds! {
 struct Everything {
     again: (Param, Shared<Scale>),
     choices: (Wrapped, Wrapped, Wrapped),
+    device: Device,
     dtype: DType,
     flags: [Flag; 2],
     floats: [f64; 7],
@@ -59,6 +64,7 @@ struct Everything {
     map: BTreeMap<String, Option<Param>>,
     mean: BatchStat,
     numbers: BTreeMap<usize, Box<Scale>>,
+    ordered: IndexMap<String, Param>,
     rngs: Rngs,
     shared: [Shared<Scale>; 2],
     slow: Slow,
@@ -88,6 +94,7 @@ fn everything() -> Everything {
             wrapped(Choice::Number(0.1)),
             wrapped(Choice::Fields { name: "\"é".into(), sizes: vec![0, usize::MAX] }),
         ),
+        device: device(),
         dtype: DType::F8E4M3,
         flags: [Flag::new(true), Flag::new(false)],
         floats: [0.1, -0., f64::INFINITY, f64::NEG_INFINITY, f64::NAN, f64::MAX, 5e-324],
@@ -95,6 +102,7 @@ fn everything() -> Everything {
         map: [("a.b".into(), Some(param(2.))), ("7".into(), Some(param(3.)))].into(),
         mean,
         numbers: [(10, Box::new(scale(4.))), (9, Box::new(scale(5.)))].into(),
+        ordered: ["b", "", "<order>", "7", "a.b"].map(|name| (name.to_owned(), param(8.))).into(),
         rngs: Rngs::new(0).with_stream("dropout", 1).with_dtype(DType::BF16).with_device(&device()),
         shared: [shared.clone(), shared],
         slow: Slow::new(scalar(6.)),
@@ -115,6 +123,8 @@ fn everything_comes_back() {
     assert_eq!(bits(&merged.floats), bits(&module.floats));
     assert_eq!((merged.rngs.dtype(), merged.dtype), (DType::BF16, DType::F8E4M3));
     assert!(merged.rngs.iter().map(|(name, _)| name).eq(["dropout", "default"]));
+    assert!(merged.device.same_device(&module.device));
+    assert!(merged.ordered.keys().eq(["b", "", "<order>", "7", "a.b"]));
     assert_eq!(merged.choices.1.choice, Choice::Number(0.1));
     assert_eq!(merged.mean.metadata(), module.mean.metadata());
     assert_eq!((read(&merged.slow), merged.slow.kind()), (6., Slow::variable_type()));
@@ -220,6 +230,74 @@ fn what_was_not_written_is_refused() {
 }
 
 #[test]
+fn a_key_that_is_repeated_is_refused() {
+    let (program, _) = split_dyn(&vec![
+        BTreeMap::from([("a".to_owned(), Some(Shared::new(1u8))), ("b".to_owned(), None)]),
+        BTreeMap::from([("a".to_owned(), None)]),
+    ])
+    .unwrap();
+    let mut entries = program.encode().unwrap();
+    assert_eq!(Program::decode(&entries, &device()).unwrap(), *program);
+    let b = entries.as_array_mut().unwrap().iter_mut().find(|entry| entry["key"] == "b").unwrap();
+    b["key"] = "a".into();
+    assert_error::<_, GraphError>(
+        Program::decode(&entries, &device()),
+        "at `0`: the `GraphDef` has two under `a`, the type expects one child under a key",
+    );
+}
+
+#[test]
+fn an_order_of_other_keys_is_refused() {
+    let map = IndexMap::from([("b".to_owned(), 1u8), ("a".to_owned(), 2)]);
+    let (graphdef, state) = split(&map).unwrap();
+    let build = |keys: &[&str]| {
+        let mut entries = graphdef.program().encode().unwrap();
+        entries[0]["keys"] = keys.into();
+        let program = Program::decode(&entries, &device()).unwrap();
+        merge(&GraphDef::<IndexMap<String, u8>>::from_program(Arc::new(program)), &state)
+    };
+    assert!(build(&["b", "a"]).unwrap().keys().eq(map.keys()));
+    assert!(build(&["a", "b"]).unwrap().keys().eq(["a", "b"]));
+    for wrong in [&["a"][..], &["a", "b", "a"], &["a", "c"], &["a", "b", "c"], &["7", "a", "b"]] {
+        let error = build(wrong).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(GraphError::Structure { .. })), "{error}");
+    }
+}
+
+#[test]
+fn a_static_value_is_read_once() {
+    static READ: AtomicUsize = AtomicUsize::new(0);
+    fn counted<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+        READ.fetch_add(1, Ordering::Relaxed);
+        u8::deserialize(deserializer)
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Counted(#[serde(deserialize_with = "counted")] u8);
+    #[derive(StatefulModule)]
+    struct Holder {
+        #[module(static)]
+        value: Counted,
+    }
+    let (graphdef, state) = split(&Holder { value: Counted(3) }).unwrap();
+    let graphdef = GraphDef::<Holder>::from_program(Arc::new(round_trip(graphdef.program())));
+    let before = READ.load(Ordering::Relaxed);
+    for _ in 0..3 {
+        assert_eq!(merge(&graphdef, &state).unwrap().value, Counted(3));
+    }
+    assert_eq!(READ.load(Ordering::Relaxed), before + 1);
+}
+
+#[test]
+fn a_declaration_changes_no_hash() {
+    let kind = VariableType::from_collection("test_hash");
+    let leaf = bridge_vars::Leaf::new(kind, scalar(1.));
+    let (graphdef, _) = split(&Variable::from(leaf)).unwrap();
+    let before = hash(&graphdef);
+    VariableType::declare("TestHash", "test_hash", None);
+    assert_eq!((hash(&graphdef), kind.name()), (before, "TestHash"));
+}
+
+#[test]
 fn references_to_nothing_are_refused() {
     for reference in ["shared_variable", "shared_again"] {
         let json = serde_json::json!([{ "key": "0", "is": reference, "number": 7 }]);
@@ -253,21 +331,27 @@ fn the_registry_builds_by_name() {
         "no module type `Wrapped` is registered, found `Everything`, `Scale`: add `.with::<Wrapped>()`",
     );
     let (program, _) = split_dyn(&scale(1.)).unwrap();
-    assert_error::<_, GraphError>(
-        registry.rebuild(&program, &bridge_vars::State::default()).map(|_| ()),
-        "the state does not fit the module\n  missing `factor`",
-    );
+    let rebuilt = registry.rebuild(&program, &bridge_vars::State::default());
+    assert_misfit(rebuilt.map(|_| ()), "missing `factor`");
 }
 
 #[test]
-fn the_later_of_two_types_of_one_name_wins() {
+fn of_types_of_one_name_the_one_that_fits_is_built() {
     mod older {
         #[derive(bridge_graph::StatefulModule)]
         #[module(rename = "Scale")]
-        pub(super) struct Other(bridge_vars::Param);
+        pub(super) struct Other(pub(super) bridge_vars::Param);
     }
-    let registry = Registry::new().with::<older::Other>().with::<Scale>();
-    let (program, state) = split_dyn(&scale(1.)).unwrap();
-    assert_eq!(registry.rebuild(&program, &state).unwrap().type_name(), "Scale");
-    Registry::new().with::<Scale>().with::<older::Other>().rebuild(&program, &state).map(|_| ()).unwrap_err();
+    let (new, old) = (split_dyn(&scale(1.)).unwrap(), split_dyn(&older::Other(param(2.))).unwrap());
+    for registry in [
+        Registry::new().with::<older::Other>().with::<Scale>(),
+        Registry::new().with::<Scale>().with::<older::Other>(),
+    ] {
+        let is_new = |(program, state): &(Arc<Program>, bridge_vars::State)| {
+            let module: Box<dyn std::any::Any> = registry.rebuild(program, state).unwrap();
+            module.is::<Scale>()
+        };
+        assert!(is_new(&new) && !is_new(&old));
+    }
+    Registry::new().with::<Scale>().rebuild(&old.0, &old.1).map(|_| ()).unwrap_err();
 }

@@ -129,7 +129,8 @@ fn errors() {
     );
     assert_error::<_, GraphError>(
         value_and_grad(&model, Filter::path_in(["none"]), Model::loss),
-        "the filter `path in [none]` matches no variable to take gradients with respect to",
+        "the filter `path in [none]` matches no variable to take gradients with respect to: `Filter::of::<Param>()` \
+         matches the parameters",
     );
     assert_error::<_, GraphError>(
         value_and_grad(&model, Filter::of::<Param>(), |model| {
@@ -143,7 +144,7 @@ fn errors() {
     );
     assert_nothing_tracked(&model);
     let failed: Result<_> = value_and_grad(&model, Filter::of::<Param>(), |_| {
-        Err(GraphError::BareTensor { path: "x".into() }.into())
+        Err(GraphError::NothingToDifferentiate { filter: "x".into() }.into())
     });
     failed.unwrap_err();
     assert_nothing_tracked(&model);

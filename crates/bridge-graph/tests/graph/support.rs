@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use bridge_graph::{Field, GraphDef, StatefulModule, merge, split};
+use bridge_graph::{Field, GraphDef, GraphError, StatefulModule, merge, split};
 use bridge_vars::{Error, Param, Result, State};
 use candle_core::{DType, Device, Tensor};
 
@@ -74,4 +74,14 @@ pub(crate) fn assert_error<T, E: std::error::Error + 'static>(result: Result<T>,
     let error: Error = result.map(|_| ()).unwrap_err();
     assert!(error.downcast_ref::<E>().is_some(), "of another type: {error}");
     assert_eq!(error.to_string(), text);
+}
+
+/// An error that lists these ways in which a state does not fit.
+#[track_caller]
+pub(crate) fn assert_misfit<T>(result: Result<T>, list: &str) {
+    let text = format!(
+        "the state does not fit the module\n  {list}\n\
+         build the module as it was for this state, or rename, replace or drop the state's entries"
+    );
+    assert_error::<_, GraphError>(result, &text);
 }

@@ -80,7 +80,7 @@ fn an_error_stops_it() {
     let stopped = iter_graph(&model(), |path, _| {
         met += 1;
         match met {
-            3 => Err(bridge_graph::GraphError::BareTensor { path: path.clone() }.into()),
+            3 => Err(bridge_graph::GraphError::NothingToDifferentiate { filter: path.to_string() }.into()),
             _ => Ok(()),
         }
     });

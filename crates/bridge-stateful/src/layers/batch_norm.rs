@@ -38,6 +38,7 @@ impl Default for BatchNormConfig {
 
 /// Normalises over everything but the last dimension: with the batch's statistics in training, which also
 /// move the running ones, and with the running ones in evaluation. Arithmetic and initial values are Flax's.
+/// Statistics of half-precision inputs are f32.
 ///
 /// ```
 /// use bridge_graph::{Rngs, eval};
@@ -94,8 +95,8 @@ impl BatchNorm {
             })
         };
         Ok(Self {
-            mean: BatchStat::new(Tensor::zeros(features, dtype, device)?),
-            var: BatchStat::new(Tensor::ones(features, dtype, device)?),
+            mean: BatchStat::new(Tensor::zeros(features, bridge_ops::statistics_dtype(dtype), device)?),
+            var: BatchStat::new(Tensor::ones(features, bridge_ops::statistics_dtype(dtype), device)?),
             scale: param(config.use_scale, &config.scale_init)?,
             bias: param(config.use_bias, &config.bias_init)?,
             use_running_average: Flag::new(false),
@@ -109,14 +110,20 @@ impl BatchNorm {
     /// # Errors
     /// If the last dimension of `x` is not `features`, or the batch is empty.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let running_mean = self.mean.value()?;
+        bridge_ops::check_features("BatchNorm", x, running_mean.elem_count())?;
         let (mean, var) = if self.use_running_average.get() {
-            (self.mean.value()?, self.var.value()?)
+            (running_mean, self.var.value()?)
         } else {
             let axes: Vec<usize> = (0..x.rank().saturating_sub(1)).collect();
             let batch = bridge_ops::batch_statistics(x, axes)?;
-            for (variable, new) in [(&self.mean, &batch.0), (&self.var, &batch.1)] {
-                variable.set(bridge_ops::moving_average(&variable.value()?, &new.detach(), self.momentum)?);
-            }
+            // Detached, because a running statistic outlives the graph of the batch.
+            let average = |running: &BatchStat, batch: &Tensor| -> Result<Tensor> {
+                Ok(bridge_ops::moving_average(&running.value()?, &batch.detach(), self.momentum)?)
+            };
+            let (mean, var) = (average(&self.mean, &batch.0)?, average(&self.var, &batch.1)?);
+            self.mean.set(mean);
+            self.var.set(var);
             batch
         };
         let value = |param: &Option<Param>| param.as_ref().map(|param| param.value()).transpose();

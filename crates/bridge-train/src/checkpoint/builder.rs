@@ -1,6 +1,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use bridge_graph::{Program, Visit, split_dyn};
 use bridge_vars::{Leaf, Path, Result, State, Value, Variables};
@@ -10,6 +10,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::CheckpointError;
 use super::atomic::write_atomically;
+use super::checksum::{self, Summed, UNKNOWN};
 use super::description::{Description, Host, KEY, LeafEntry, Part, RESERVED, VERSION};
 use super::header::MAX_HEADER;
 use super::tensor_bytes::write_tensor;
@@ -94,7 +95,8 @@ impl Checkpoint {
         for (path, leaf) in leaves {
             let (host, tensor) = stored(part, &path, &leaf.value)?;
             let (kind, collection) = (leaf.kind.name().to_owned(), leaf.kind.collection().to_owned());
-            let entry = LeafEntry { path, kind, collection, metadata: leaf.metadata.clone(), host };
+            let entry =
+                LeafEntry { path, kind, collection, metadata: leaf.metadata.clone(), host, crc32: None };
             if let (Some(name), Some(tensor)) = (entry.tensor_name(part), tensor) {
                 if name == RESERVED || self.tensors.contains_key(&name) {
                     let (part, path) = (part.to_owned(), entry.path);
@@ -124,20 +126,34 @@ impl Checkpoint {
         let mut tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         // safetensors' own order: widest elements first, so that all are aligned.
         tensors.sort_by_key(|(name, tensor)| (Reverse(Dtype::from(tensor.dtype())), *name));
-        let header = self.header(&tensors)?;
+        let mut checksums = BTreeMap::new();
+        let header =
+            self.header(&tensors, &checksums).map_err(|reason| CheckpointError::Header { reason })?;
         let written = write_atomically(path, |out| {
             out.write_all(&(header.len() as u64).to_le_bytes())?;
             out.write_all(&header)?;
-            tensors.iter().try_for_each(|(_, tensor)| write_tensor(tensor, out))
+            for (name, tensor) in &tensors {
+                let mut summed = Summed::new(&mut *out, tensor.dtype(), tensor.dims());
+                // candle writes element by element.
+                let mut buffered = BufWriter::with_capacity(1 << 16, &mut summed);
+                write_tensor(tensor, &mut buffered)?;
+                buffered.flush()?;
+                drop(buffered);
+                checksums.insert(*name, summed.checksum());
+            }
+            // Checksums are known only now; with them the header is as long as it was.
+            out.seek(SeekFrom::Start(8))?;
+            out.write_all(&self.header(&tensors, &checksums).map_err(io::Error::other)?)
         });
         written.map_err(|source| CheckpointError::Io { file: path.into(), action: "write", source }.into())
     }
 
-    fn header(&self, tensors: &[(&str, &Tensor)]) -> Result<Vec<u8>> {
-        let description = Description { version: VERSION, parts: self.parts.clone() };
-        let json = serde_json::to_string(&description).map_err(unreadable)?;
-        // serde_json writes any depth, but does not read any depth.
-        serde_json::from_str::<Description>(&json).map_err(unreadable)?;
+    fn header(
+        &self,
+        tensors: &[(&str, &Tensor)],
+        checksums: &BTreeMap<&str, String>,
+    ) -> Result<Vec<u8>, String> {
+        let json = self.description(checksums).map_err(|error| error.to_string())?;
         let mut end = 0usize;
         let infos = tensors.iter().map(|(name, tensor)| {
             let (dtype, start) = (Dtype::from(tensor.dtype()), end);
@@ -147,17 +163,29 @@ impl Checkpoint {
         });
         let infos = infos.collect();
         let metadata = Metadata::new(Some([(KEY.to_owned(), json)].into_iter().collect()), infos);
-        let mut header = serde_json::to_vec(&metadata.map_err(unreadable)?).map_err(unreadable)?;
+        let metadata = metadata.map_err(|error| error.to_string())?;
+        let mut header = serde_json::to_vec(&metadata).map_err(|error| error.to_string())?;
         header.resize(header.len().next_multiple_of(8), b' ');
         match header.len() as u64 > MAX_HEADER {
-            true => Err(unreadable(format!("its description takes {} bytes", header.len()))),
+            true => Err(format!("its description takes {} bytes", header.len())),
             false => Ok(header),
         }
     }
-}
 
-fn unreadable(reason: impl std::fmt::Display) -> bridge_vars::Error {
-    CheckpointError::Header { reason: reason.to_string() }.into()
+    fn description(&self, checksums: &BTreeMap<&str, String>) -> serde_json::Result<String> {
+        let mut parts = self.parts.clone();
+        for (part, described) in &mut parts {
+            for leaf in described.leaves_mut() {
+                let checksum =
+                    |name: String| checksums.get(name.as_str()).map_or(UNKNOWN, String::as_str).into();
+                leaf.crc32 = leaf.tensor_name(part).map(checksum);
+            }
+        }
+        let json = serde_json::to_string(&Description { version: VERSION, crc32: UNKNOWN.into(), parts })?;
+        // serde_json writes any depth, but does not read any depth.
+        serde_json::from_str::<Description>(&json)?;
+        Ok(json.replacen(UNKNOWN, &checksum::of_description(&json, UNKNOWN), 1))
+    }
 }
 
 /// What stands for a value in the description and among the tensors.

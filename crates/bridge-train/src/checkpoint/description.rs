@@ -18,6 +18,8 @@ pub(super) const MAX_DEPTH: usize = 256;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Description {
     pub(super) version: u64,
+    /// Of the whole description, computed with [`UNKNOWN`](super::checksum::UNKNOWN) in this place.
+    pub(super) crc32: String,
     pub(super) parts: BTreeMap<String, Part>,
 }
 
@@ -45,6 +47,9 @@ pub(super) struct LeafEntry {
     pub(super) metadata: Metadata,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) host: Option<Host>,
+    /// Of its tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) crc32: Option<String>,
 }
 
 /// A value that does not live on a device.
@@ -62,6 +67,12 @@ impl Part {
     pub(super) const VARIABLES: &str = "variables";
 
     pub(super) fn leaves(&self) -> &[LeafEntry] {
+        match self {
+            Self::Module { leaves, .. } | Self::State { leaves } | Self::Variables { leaves } => leaves,
+        }
+    }
+
+    pub(super) fn leaves_mut(&mut self) -> &mut [LeafEntry] {
         match self {
             Self::Module { leaves, .. } | Self::State { leaves } | Self::Variables { leaves } => leaves,
         }

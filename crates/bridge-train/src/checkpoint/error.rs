@@ -27,6 +27,17 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// A tensor is not the one that was saved.
+    #[error(
+        "`{}` is damaged: the data of its tensor `{tensor}` is not what was saved, use another copy",
+        .file.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's name in it.
+        tensor: String,
+    },
     /// A safetensors file that something else wrote.
     #[error(
         "`{}` is a safetensors file of {tensors} tensors without a description of modules, states or \
@@ -84,7 +95,7 @@ pub enum CheckpointError {
         source: Error,
     },
     /// Two parts of a checkpoint have the same name.
-    #[error("the checkpoint has a part `{part}` already")]
+    #[error("the checkpoint has a part `{part}` already: give this one another name")]
     PartTwice {
         /// The name.
         part: String,

@@ -13,13 +13,15 @@ use candle_core::{Device, Tensor};
 use serde_json::Value as Json;
 
 use super::CheckpointError;
+use super::checksum;
 use super::description::{Host, LeafEntry, Part, VERSION};
 use super::header::{Header, Place, Refused};
 use crate::fit::{describe, differences, placed};
 
 /// A file that a [`Checkpoint`](crate::Checkpoint) wrote, open for reading.
 ///
-/// Opening reads and checks the description; tensors are read when a part is asked for. Nothing that a file
+/// Opening reads and checks the description; tensors are read, and compared with their checksums, when a part
+/// is asked for. Nothing that a file
 /// may hold is executed or makes this panic, and no more is allocated than its length justifies.
 #[derive(Debug)]
 pub struct CheckpointFile {
@@ -65,7 +67,8 @@ impl CheckpointFile {
     /// and a bare tensor of the module must be the one in the file. Nothing is changed unless all fits.
     ///
     /// # Errors
-    /// [`CheckpointError::Part`] with [`GraphError::Misfit`], which lists everything that does not fit.
+    /// [`CheckpointError::Part`] with [`GraphError::Misfit`], which lists everything that does not fit; and those
+    /// of [`CheckpointFile::state`].
     #[doc(alias("load_state_dict", "restore"))]
     pub fn load_into<M: Visit + ?Sized>(&self, part: &str, module: &M) -> Result<()> {
         let found = self.state(part)?;
@@ -106,7 +109,7 @@ impl CheckpointFile {
     /// A module, built from the file alone.
     ///
     /// # Errors
-    /// [`CheckpointError::Part`] if it is not an `M`.
+    /// [`CheckpointError::Part`] if it is not an `M`; and those of [`CheckpointFile::state`].
     pub fn module<M: Field>(&self, part: &str) -> Result<M> {
         let (program, state) = self.split(part)?;
         self.in_part(part, || merge(&GraphDef::from_program(Arc::new(program)), &state))
@@ -115,7 +118,7 @@ impl CheckpointFile {
     /// A module of any type that the registry knows, built from the file alone.
     ///
     /// # Errors
-    /// [`CheckpointError::Part`] if the registry does not know it.
+    /// [`CheckpointError::Part`] if the registry does not know it; and those of [`CheckpointFile::state`].
     pub fn rebuild(&self, part: &str, registry: &Registry) -> Result<Box<dyn StatefulModule>> {
         let (program, state) = self.split(part)?;
         self.in_part(part, || registry.rebuild(&program, &state))
@@ -135,7 +138,8 @@ impl CheckpointFile {
     /// A state, or the state of a module.
     ///
     /// # Errors
-    /// [`CheckpointError::PartNotFound`], [`CheckpointError::PartKind`]; and if the file can not be read.
+    /// [`CheckpointError::PartNotFound`], [`CheckpointError::PartKind`], [`CheckpointError::Damaged`]; and if the
+    /// file can not be read.
     pub fn state(&self, part: &str) -> Result<State> {
         match self.part(part)? {
             Part::State { leaves } | Part::Module { leaves, .. } => Ok(self.tree(part, leaves)?.into()),
@@ -146,7 +150,8 @@ impl CheckpointFile {
     /// Variables.
     ///
     /// # Errors
-    /// [`CheckpointError::PartNotFound`], [`CheckpointError::PartKind`]; and if the file can not be read.
+    /// [`CheckpointError::PartNotFound`], [`CheckpointError::PartKind`], [`CheckpointError::Damaged`]; and if the
+    /// file can not be read.
     pub fn variables(&self, part: &str) -> Result<Variables> {
         match self.part(part)? {
             Part::Variables { leaves } => Ok(self.tree(part, leaves)?.into()),
@@ -220,6 +225,10 @@ impl CheckpointFile {
             let file = self.path.clone();
             CheckpointError::Io { file, action: "read", source }
         })?;
+        let found = checksum::of_tensor(place.dtype, &place.shape, &bytes);
+        if entry.crc32.as_ref() != Some(&found) {
+            return Err(CheckpointError::Damaged { file: self.path.clone(), tensor: name }.into());
+        }
         Ok(Tensor::from_raw_buffer(&bytes, place.dtype, &place.shape, device)?)
     }
 

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use candle_core::DType;
 use safetensors::tensor::Metadata;
 
+use super::checksum;
 use super::description::{Description, Host, KEY, LeafEntry, MAX_DEPTH, Part, VERSION, Version};
 
 /// What safetensors' own reader accepts.
@@ -116,6 +117,9 @@ impl Header {
                         "the tensor `{tensor}` is not the host value it is said to be"
                     ));
                 }
+                if leaf.crc32.is_none() {
+                    return malformed(format!("the tensor `{tensor}` has no checksum"));
+                }
                 if !met.insert(tensor) {
                     return malformed(format!("`{}` of the part `{name}` is there twice", leaf.path));
                 }
@@ -131,7 +135,13 @@ impl Header {
 fn describe(json: &str) -> Result<BTreeMap<String, Part>, Refused> {
     let unreadable = |error: serde_json::Error| Refused::Malformed(format!("its description: {error}"));
     match serde_json::from_str::<Version>(json).map_err(unreadable)?.version {
-        VERSION => Ok(serde_json::from_str::<Description>(json).map_err(unreadable)?.parts),
+        VERSION => {
+            let description: Description = serde_json::from_str(json).map_err(unreadable)?;
+            match checksum::of_description(json, &description.crc32) == description.crc32 {
+                true => Ok(description.parts),
+                false => malformed("its description is not what was saved, by its checksum"),
+            }
+        }
         0 => malformed("its description has version 0"),
         found => Err(Refused::Newer { found }),
     }

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod builder;
+mod checksum;
 mod description;
 mod error;
 mod file;

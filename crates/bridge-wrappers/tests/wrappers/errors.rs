@@ -46,7 +46,8 @@ fn variables_missing_and_of_another_shape() {
     assert_error::<_, GraphError>(
         model.eval().apply(&broken, &x),
         "at `below`: the state does not fit the module\n  missing `norm.mean`\n  missing `norm.var`\n  \
-         `weight`: expected Param f32[3, 4], found Param f32[2, 2]",
+         `weight`: expected Param f32[3, 4], found Param f32[2, 2]\nbuild the module as it was for this state, or rename, \
+         replace or drop the state's entries",
     );
 }
 
@@ -105,8 +106,8 @@ fn stream_without_a_key() {
 fn no_stream_at_construction() {
     assert_error::<_, GraphError>(
         Below(wrapped()).train().init(key(0), &input()),
-        "at `below`: no random stream `dropout`, found `params`: add it, `Rngs::new(0).with_stream(\"dropout\", 1)?`, or a \
-         `default`",
+        "at `below`: no random stream `dropout`, found `params`: add it, `Rngs::new(0).with_stream(\"dropout\", 1)`, or a \
+         `default`; inside a functional call, pass a key for it, `[(\"dropout\", key)]`",
     );
 }
 

@@ -41,7 +41,8 @@ fn run() -> Result<()> {
 
     let mut summary = Summary::default();
     for seed in options.seed..options.seed.saturating_add(i64::from(options.seeds)) {
-        let setting = Setting { train: &train, test: &test, epochs: options.epochs, seed, out };
+        let setting =
+            Setting { train: &train, test: &test, epochs: options.epochs, seed, seeds: options.seeds, out };
         let mut progress = Progress::new(seed, options.epochs);
         let outcomes = setting.train_all(|name, epoch, loss| progress.epoch(name, epoch, loss))?;
         progress.finish();

@@ -16,7 +16,7 @@ Options:
   --seed N       The first seed (0)
   --seeds N      How many seeds to train with; what is printed at the end is their mean (1)
   --device NAME  cpu, cuda or cuda:N (cpu)
-  --out DIR      Keep the checkpoints here; otherwise they are verified and removed
+  --out DIR      Keep the checkpoints here, one a way and seed; otherwise they are verified and removed
   --json         Print the results as JSON in the last line
   --help         Print this
 ";

@@ -1,6 +1,7 @@
 //! A training from start to end, and the comparison of several.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_bridge::prelude::*;
@@ -30,6 +31,8 @@ pub struct Setting<'a> {
     pub test: &'a Digits,
     pub epochs: usize,
     pub seed: i64,
+    /// How many seeds there are, this one among them.
+    pub seeds: u32,
     /// Where checkpoints go.
     pub out: &'a Path,
 }
@@ -64,7 +67,7 @@ impl Setting<'_> {
         }
         let seconds = start.elapsed().as_secs_f64();
         let logits = way.evaluate(&self.test.pixels)?;
-        self.verify_checkpoint(name, &*way, &logits)?;
+        verify_checkpoint(&self.checkpoint(name), &*way, &self.test.pixels, &logits)?;
         Ok(Outcome {
             name,
             parameters: way.parameters()?,
@@ -75,27 +78,40 @@ impl Setting<'_> {
         })
     }
 
-    /// Saves, loads, and compares what the loaded network says of the test digits, to the bit.
-    fn verify_checkpoint(&self, name: &str, way: &dyn Way, logits: &Tensor) -> Result<()> {
-        let path = self.out.join(format!("{name}.safetensors"));
-        way.save(&path)?;
-        let loaded = way.evaluate_saved(&path, &self.test.pixels)?;
-        let bits = |tensor: &Tensor| -> Result<Vec<u32>> {
-            Ok(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
-        };
-        match bits(logits)? == bits(&loaded)? {
-            true => Ok(()),
-            false => Err(Error::new(std::io::Error::other(format!(
-                "the network loaded from {} does not say what the saved one says",
-                path.display()
-            )))),
-        }
+    /// The checkpoint of a way: each seed has its own.
+    fn checkpoint(&self, name: &str) -> PathBuf {
+        self.out.join(match self.seeds {
+            1 => format!("{name}.safetensors"),
+            _ => format!("{name}_seed_{}.safetensors", self.seed),
+        })
     }
 
     /// Trains in all four ways.
     pub fn train_all(&self, mut each_epoch: impl FnMut(&'static str, usize, f64)) -> Result<Vec<Outcome>> {
         let train = |name| self.train(name, |_, key| key, |epoch, loss| each_epoch(name, epoch, loss));
         NAMES.into_iter().map(train).collect()
+    }
+}
+
+/// Saves, loads, and compares, to the bit: what the loaded network says of the pixels with `logits`, and what the
+/// loaded optimizer remembers.
+fn verify_checkpoint(path: &Path, way: &dyn Way, pixels: &Tensor, logits: &Tensor) -> Result<()> {
+    way.save(path)?;
+    compare(path, way, &*way.resume(path, pixels.device())?, pixels, logits)
+}
+
+fn compare(path: &Path, saved: &dyn Way, loaded: &dyn Way, pixels: &Tensor, logits: &Tensor) -> Result<()> {
+    let bits = |tensor: &Tensor| -> Result<Vec<u32>> {
+        Ok(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect())
+    };
+    let differs = |what: &str| {
+        let message = format!("the {what} loaded from {} is not the saved one", path.display());
+        Err(Error::new(io::Error::other(message)))
+    };
+    match bits(logits)? == bits(&loaded.evaluate(pixels)?)? {
+        true if saved.optimizer_state().identical(&loaded.optimizer_state())? => Ok(()),
+        true => differs("optimizer"),
+        false => differs("network"),
     }
 }
 
@@ -129,7 +145,7 @@ mod tests {
         let (train, held_out) = crate::data::load(&Device::Cpu).unwrap();
         let train = train.at(&(0..160).collect::<Vec<_>>()).unwrap();
         let out = tempfile::tempdir().unwrap();
-        test(&Setting { train: &train, test: &held_out, epochs, seed: 0, out: out.path() });
+        test(&Setting { train: &train, test: &held_out, epochs, seed: 0, seeds: 1, out: out.path() });
     }
 
     #[test]
@@ -141,6 +157,43 @@ mod tests {
             assert_eq!(outcomes[0].parameters, outcomes[1].parameters);
             let again = setting.train("stateful", |_, key| key, |_, _| {}).unwrap();
             assert_eq!(again.losses, outcomes[0].losses);
+        });
+    }
+
+    #[test]
+    fn a_loaded_training_goes_on_and_an_older_one_is_noticed() {
+        check(1, |setting| {
+            let keys = Keys::from([("params", key(1)), ("dropout", key(2))]);
+            let path = setting.checkpoint("moment");
+            for name in NAMES {
+                let mut way = ways::start(name, &setting.train.pixels, &keys).unwrap();
+                way.step(setting.train, key(3)).unwrap();
+                let pixels = &setting.test.pixels;
+                let before = way.evaluate(pixels).unwrap();
+                verify_checkpoint(&path, &*way, pixels, &before).unwrap();
+                let mut loaded = way.resume(&path, pixels.device()).unwrap();
+                let loss = way.step(setting.train, key(4)).unwrap();
+                let after = way.evaluate(pixels).unwrap();
+                let error = |logits| compare(&path, &*way, &*loaded, pixels, logits).unwrap_err().to_string();
+                assert!(error(&after).contains("the network loaded from"), "{}", error(&after));
+                assert!(error(&before).contains("the optimizer loaded from"), "{}", error(&before));
+                assert_eq!(loaded.step(setting.train, key(4)).unwrap(), loss);
+                compare(&path, &*way, &*loaded, pixels, &after).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn every_seed_has_its_own_checkpoints() {
+        check(1, |setting| {
+            let names = |seeds| {
+                [3, -1].map(|seed| {
+                    let setting = Setting { seed, seeds, ..*setting };
+                    setting.checkpoint("stateful").file_name().unwrap().to_str().unwrap().to_owned()
+                })
+            };
+            assert_eq!(names(2), ["stateful_seed_3.safetensors", "stateful_seed_-1.safetensors"]);
+            assert_eq!(names(1)[0], "stateful.safetensors");
         });
     }
 

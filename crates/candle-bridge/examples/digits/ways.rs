@@ -1,5 +1,7 @@
 //! Four ways to train the network: written either way, and each wrapped as the other.
 
+use std::any::Any;
+use std::io;
 use std::path::Path;
 
 use candle_bridge::ops::softmax_cross_entropy;
@@ -18,10 +20,12 @@ pub trait Way {
     fn evaluate(&self, pixels: &Tensor) -> Result<Tensor>;
     /// The number of parameters.
     fn parameters(&self) -> Result<usize>;
+    /// What the optimizer remembers.
+    fn optimizer_state(&self) -> State;
     /// Writes everything that is needed to go on.
     fn save(&self, path: &Path) -> Result<()>;
-    /// The output in evaluation of the network that is rebuilt from a file.
-    fn evaluate_saved(&self, path: &Path, pixels: &Tensor) -> Result<Tensor>;
+    /// The network and the optimizer that are rebuilt from a file.
+    fn resume(&self, path: &Path, device: &Device) -> Result<Box<dyn Way>>;
 }
 
 /// The names of the ways, in the order in which they train.
@@ -30,9 +34,9 @@ pub const NAMES: [&str; 4] = ["stateful", "functional", "to_stateful", "to_funct
 /// A way by its name; every way starts from the same keys.
 pub fn start(name: &str, sample: &Tensor, keys: &Keys) -> Result<Box<dyn Way>> {
     Ok(match name {
-        "stateful" => Box::new(Stateful::new(sample, keys)?),
+        "stateful" => Box::new(Stateful::<StatefulNetwork>::new(sample, keys)?),
         "functional" => Box::new(Functional::new(FunctionalNetwork, sample, keys)?),
-        "to_stateful" => Box::new(Wrapped::new(sample, keys)?),
+        "to_stateful" => Box::new(Stateful::<Wrapped>::new(sample, keys)?),
         _ => Box::new(Functional::new(to_functional(StatefulNetwork::new), sample, keys)?),
     })
 }
@@ -50,27 +54,90 @@ fn key_in_call(keys: impl Into<Keys>, stream: &str) -> Result<Key> {
     Ok(Call::new().keys(keys).apply(&Variables::default(), |scope| scope.make_rng(stream))?.0)
 }
 
-struct Stateful {
-    model: StatefulNetwork,
+/// A network that owns its variables.
+trait Network: StatefulModule + Sized {
+    fn create(sample: &Tensor, keys: &Keys) -> Result<Self>;
+    /// The output in training; `key` decides what is dropped.
+    fn call_in_training(&self, pixels: &Tensor, key: Key) -> Result<Tensor>;
+    /// The output in evaluation.
+    fn call_in_evaluation(&self, pixels: &Tensor) -> Result<Tensor>;
+    /// The network that a file describes.
+    fn load(file: &CheckpointFile) -> Result<Self>;
+}
+
+impl Network for StatefulNetwork {
+    fn create(sample: &Tensor, keys: &Keys) -> Result<Self> {
+        let streams = keys.iter().map(|(name, _)| Ok((name.clone(), key_in_call(keys, name)?)));
+        Self::new(&Rngs::from_streams(streams.collect::<Result<Vec<_>>>()?).with_device(sample.device()))
+    }
+
+    fn call_in_training(&self, pixels: &Tensor, key: Key) -> Result<Tensor> {
+        reseed(self, [("dropout", key_in_call([("dropout", key)], "dropout")?)])?;
+        Ok(self.forward(pixels)?)
+    }
+
+    fn call_in_evaluation(&self, pixels: &Tensor) -> Result<Tensor> {
+        Ok(self.forward(pixels)?)
+    }
+
+    fn load(file: &CheckpointFile) -> Result<Self> {
+        file.module("model")
+    }
+}
+
+/// The functional network as a stateful one.
+type Wrapped = ToStateful<FunctionalNetwork>;
+
+impl Network for Wrapped {
+    fn create(sample: &Tensor, keys: &Keys) -> Result<Self> {
+        let model = ToStateful::new(FunctionalNetwork, keys.clone())?.mutable("batch_stats");
+        lazy_init(&model, |model| model.options().keys(keys).call(sample))?;
+        Ok(model)
+    }
+
+    fn call_in_training(&self, pixels: &Tensor, key: Key) -> Result<Tensor> {
+        self.options().keys([("dropout", key)]).call(pixels)
+    }
+
+    fn call_in_evaluation(&self, pixels: &Tensor) -> Result<Tensor> {
+        self.call(pixels)
+    }
+
+    // As a program would that only learns from the file what is in it.
+    fn load(file: &CheckpointFile) -> Result<Self> {
+        let rebuilt = file.rebuild("model", &graph::Registry::new().with::<Self>())?;
+        let name = rebuilt.type_name();
+        let rebuilt: Box<dyn Any> = rebuilt;
+        match rebuilt.downcast() {
+            Ok(model) => Ok(*model),
+            Err(_) => {
+                Err(Error::new(io::Error::other(format!("the checkpoint holds another module, {name}"))))
+            }
+        }
+    }
+}
+
+struct Stateful<M> {
+    model: M,
     optimizer: Optimizer<AdamW>,
 }
 
-impl Stateful {
+impl<M: Network> Stateful<M> {
     fn new(sample: &Tensor, keys: &Keys) -> Result<Self> {
-        let streams = keys.iter().map(|(name, _)| Ok((name.clone(), key_in_call(keys, name)?)));
-        let rngs = Rngs::from_streams(streams.collect::<Result<Vec<_>>>()?).with_device(sample.device());
-        let model = StatefulNetwork::new(&rngs)?;
+        Self::with_model(M::create(sample, keys)?)
+    }
+
+    fn with_model(model: M) -> Result<Self> {
         let optimizer = Optimizer::for_module(rule(), &model, Filter::of::<Param>())?;
         Ok(Self { model, optimizer })
     }
 }
 
-impl Way for Stateful {
+impl<M: Network> Way for Stateful<M> {
     fn step(&mut self, batch: &Digits, key: Key) -> Result<f32> {
         train(&self.model)?;
-        reseed(&self.model, [("dropout", key_in_call([("dropout", key)], "dropout")?)])?;
         let (loss, gradients) = value_and_grad(&self.model, Filter::of::<Param>(), |model| {
-            Ok(softmax_cross_entropy(&model.forward(&batch.pixels)?, &batch.labels)?)
+            Ok(softmax_cross_entropy(&model.call_in_training(&batch.pixels, key)?, &batch.labels)?)
         })?;
         self.optimizer.step(&self.model, &gradients)?;
         Ok(loss.to_scalar()?)
@@ -78,11 +145,15 @@ impl Way for Stateful {
 
     fn evaluate(&self, pixels: &Tensor) -> Result<Tensor> {
         eval(&self.model)?;
-        Ok(self.model.forward(pixels)?)
+        self.model.call_in_evaluation(pixels)
     }
 
     fn parameters(&self) -> Result<usize> {
         count(state(&self.model)?.filter(Filter::of::<Param>()).iter().map(|(_, leaf)| leaf))
+    }
+
+    fn optimizer_state(&self) -> State {
+        self.optimizer.state()
     }
 
     fn save(&self, path: &Path) -> Result<()> {
@@ -90,11 +161,11 @@ impl Way for Stateful {
         checkpoint.state("optimizer", &self.optimizer.state())?.save(path)
     }
 
-    fn evaluate_saved(&self, path: &Path, pixels: &Tensor) -> Result<Tensor> {
-        let file = CheckpointFile::open(path, pixels.device())?;
-        let model: StatefulNetwork = file.module("model")?;
-        eval(&model)?;
-        Ok(model.forward(pixels)?)
+    fn resume(&self, path: &Path, device: &Device) -> Result<Box<dyn Way>> {
+        let file = CheckpointFile::open(path, device)?;
+        let mut resumed = Self::with_model(M::load(&file)?)?;
+        resumed.optimizer.restore(&file.state("optimizer")?)?;
+        Ok(Box::new(resumed))
     }
 }
 
@@ -108,12 +179,16 @@ struct Functional<F> {
 impl<F: FunctionalModule<Output = Tensor>> Functional<F> {
     fn new(model: F, sample: &Tensor, keys: &Keys) -> Result<Self> {
         let variables = model.train().init(keys, sample)?;
+        Self::with_variables(model, variables)
+    }
+
+    fn with_variables(model: F, variables: Variables) -> Result<Self> {
         let optimizer = Optimizer::for_variables(rule(), &variables, Filter::of::<Param>())?;
         Ok(Self { model, variables, optimizer })
     }
 }
 
-impl<F: FunctionalModule<Output = Tensor>> Way for Functional<F> {
+impl<F: FunctionalModule<Output = Tensor> + Clone + 'static> Way for Functional<F> {
     fn step(&mut self, batch: &Digits, key: Key) -> Result<f32> {
         let (loss, updates, gradients) =
             functional::value_and_grad_with(&self.variables, Filter::of::<Param>(), |variables| {
@@ -135,66 +210,19 @@ impl<F: FunctionalModule<Output = Tensor>> Way for Functional<F> {
         count(params.iter().map(|(_, leaf)| leaf))
     }
 
+    fn optimizer_state(&self) -> State {
+        self.optimizer.state()
+    }
+
     fn save(&self, path: &Path) -> Result<()> {
         let checkpoint = Checkpoint::new().variables("model", &self.variables)?;
         checkpoint.state("optimizer", &self.optimizer.state())?.save(path)
     }
 
-    fn evaluate_saved(&self, path: &Path, pixels: &Tensor) -> Result<Tensor> {
-        let variables = CheckpointFile::open(path, pixels.device())?.variables("model")?;
-        self.model.eval().apply(&variables, pixels)
-    }
-}
-
-/// The functional network as a stateful one.
-struct Wrapped {
-    model: ToStateful<FunctionalNetwork>,
-    optimizer: Optimizer<AdamW>,
-}
-
-impl Wrapped {
-    fn new(sample: &Tensor, keys: &Keys) -> Result<Self> {
-        let model = ToStateful::new(FunctionalNetwork, keys.clone())?.mutable("batch_stats");
-        lazy_init(&model, |model| model.options().keys(keys).call(sample))?;
-        let optimizer = Optimizer::for_module(rule(), &model, Filter::of::<Param>())?;
-        Ok(Self { model, optimizer })
-    }
-}
-
-impl Way for Wrapped {
-    fn step(&mut self, batch: &Digits, key: Key) -> Result<f32> {
-        train(&self.model)?;
-        let (loss, gradients) = value_and_grad(&self.model, Filter::of::<Param>(), |model| {
-            let logits = model.options().keys([("dropout", key)]).call(&batch.pixels)?;
-            Ok(softmax_cross_entropy(&logits, &batch.labels)?)
-        })?;
-        self.optimizer.step(&self.model, &gradients)?;
-        Ok(loss.to_scalar()?)
-    }
-
-    fn evaluate(&self, pixels: &Tensor) -> Result<Tensor> {
-        eval(&self.model)?;
-        self.model.call(pixels)
-    }
-
-    fn parameters(&self) -> Result<usize> {
-        count(state(&self.model)?.filter(Filter::of::<Param>()).iter().map(|(_, leaf)| leaf))
-    }
-
-    fn save(&self, path: &Path) -> Result<()> {
-        let checkpoint = Checkpoint::new().module("model", &self.model)?;
-        checkpoint.state("optimizer", &self.optimizer.state())?.save(path)
-    }
-
-    fn evaluate_saved(&self, path: &Path, pixels: &Tensor) -> Result<Tensor> {
-        let file = CheckpointFile::open(path, pixels.device())?;
-        let registry = graph::Registry::new().with::<ToStateful<FunctionalNetwork>>();
-        let rebuilt = file.rebuild("model", &registry)?;
-        eval(&*rebuilt)?;
-        let rebuilt: &dyn std::any::Any = &*rebuilt;
-        match rebuilt.downcast_ref::<ToStateful<FunctionalNetwork>>() {
-            Some(model) => model.call(pixels),
-            None => self.evaluate(pixels),
-        }
+    fn resume(&self, path: &Path, device: &Device) -> Result<Box<dyn Way>> {
+        let file = CheckpointFile::open(path, device)?;
+        let mut resumed = Self::with_variables(self.model.clone(), file.variables("model")?)?;
+        resumed.optimizer.restore(&file.state("optimizer")?)?;
+        Ok(Box::new(resumed))
     }
 }

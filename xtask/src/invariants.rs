@@ -1,0 +1,117 @@
+//! A test: what guards an invariant, by the table in `docs/architecture.md`, exists.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::help::OVERVIEW;
+use crate::process;
+
+/// What the table names in backticks on its right, row by row.
+fn guards(document: &str) -> Vec<Vec<&str>> {
+    document
+        .lines()
+        .skip_while(|line| *line != "| invariant | guarded by |")
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|row| {
+            let guards = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap();
+            guards.split('`').skip(1).step_by(2).collect()
+        })
+        .collect()
+}
+
+/// The project as it lies on the disk.
+struct Project {
+    root: PathBuf,
+    /// The text of every Rust file of its packages.
+    sources: Vec<String>,
+    /// The text of the `lib.rs` of every crate but `bridge-random`, which has kernels.
+    libraries: Vec<String>,
+}
+
+impl Project {
+    fn read(root: PathBuf) -> Self {
+        let mut sources = Vec::new();
+        for folder in ["crates", "tests", "benches", "xtask"] {
+            read_sources(&root.join(folder), &mut sources);
+        }
+        let crates = list(&root.join("crates")).into_iter().filter(|path| !path.ends_with("bridge-random"));
+        let libraries = crates.map(|path| fs::read_to_string(path.join("src/lib.rs")).unwrap()).collect();
+        Self { root, sources, libraries }
+    }
+
+    /// Whether there is such a command, attribute, path or test.
+    fn has(&self, guard: &str) -> bool {
+        if let Some(command) = guard.strip_prefix("cargo xtask ") {
+            OVERVIEW.contains(&format!("\n  {command} "))
+        } else if guard.starts_with("#![") {
+            self.libraries.iter().all(|library| library.lines().any(|line| line == guard))
+        } else if guard.contains(['/', '.']) {
+            self.has_path(guard)
+        } else {
+            let test = format!("fn {guard}(");
+            self.sources.iter().any(|source| {
+                source.match_indices(&test).any(|(at, _)| source[..at].trim_end().ends_with("#[test]"))
+            })
+        }
+    }
+
+    /// A `*` in the name of a file stands for anything.
+    fn has_path(&self, path: &str) -> bool {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let Some((start, end)) = name.split_once('*') else { return self.root.join(path).exists() };
+        list(&self.root.join(folder))
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str())
+            .any(|found| found.strip_prefix(start).is_some_and(|rest| rest.ends_with(end)))
+    }
+}
+
+fn list(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn read_sources(folder: &Path, sources: &mut Vec<String>) {
+    for path in list(folder) {
+        if path.is_dir() && !path.ends_with("target") {
+            read_sources(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push(fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_guard_of_the_architecture_exists() {
+    let project = Project::read(process::root());
+    let document = fs::read_to_string(project.root.join("docs/architecture.md")).unwrap();
+    let guards = guards(&document);
+    assert!(guards.len() > 10, "the table of invariants is not where it was: {guards:?}");
+    assert!(guards.iter().all(|row| !row.is_empty()), "an invariant without a guard: {guards:?}");
+    let gone: Vec<_> = guards.into_iter().flatten().filter(|guard| !project.has(guard)).collect();
+    assert!(gone.is_empty(), "docs/architecture.md names guards that do not exist: {gone:?}");
+}
+
+#[test]
+fn a_guard_that_is_gone_is_noticed() {
+    // Put together here, so that this file does not define what it looks for.
+    let gone = ["no", "such", "test"].join("_");
+    let project = Project::read(process::root());
+    for guard in [
+        "cargo xtask lay",
+        "#![forbid(missing_code)]",
+        "xtask/src/nothing.rs",
+        "xtask/src/lib_*.rs",
+        "nothing.toml",
+        gone.as_str(),
+    ] {
+        assert!(!project.has(guard), "{guard}");
+    }
+    assert!(!project.has("has_path"), "it is no test");
+    for guard in ["cargo xtask layers", "xtask/src/l*s.rs", "a_guard_that_is_gone_is_noticed"] {
+        assert!(project.has(guard), "{guard}");
+    }
+    let table =
+        "\n| invariant | guarded by |\n|---|---|\n| `a` | `b`, `c` |\n| d | `e` in f |\n\n| `g` | `h` |";
+    assert_eq!(guards(table), [vec!["b", "c"], vec!["e"]]);
+}
