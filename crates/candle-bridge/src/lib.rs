@@ -49,7 +49,7 @@ pub use vars::{Error, Result};
 /// What most programs need: `use candle_bridge::prelude::*;`.
 ///
 /// Layers that both kinds of module have, such as `BatchNorm`, are not in it: take them from
-/// [`stateful`](crate::stateful) or [`functional`](crate::functional).
+/// [`stateful`] or [`functional`].
 pub mod prelude {
     pub use crate::functional::{Call, Child, FunctionalModule, Keys, Mode, Scope};
     pub use crate::graph::{
