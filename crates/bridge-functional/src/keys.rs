@@ -3,7 +3,8 @@ use bridge_vars::Name;
 
 /// The keys that a call's random streams start from, by the streams' names.
 ///
-/// A key alone is that of `params`, to which every other stream falls back.
+/// A key alone is that of `params`, to which every other stream of functional modules falls back. The streams of a
+/// stateful module inside, wrapped by `to_functional`, do not fall back, as in Flax: give each its own key.
 ///
 /// ```
 /// use bridge_functional::Keys;

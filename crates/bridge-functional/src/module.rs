@@ -13,7 +13,7 @@ use crate::{Call, InMode, Keys, Mode, Scope};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a functional module that takes `&{In}`",
     note = "write `impl FunctionalModule<{In}> for {Self} {{ type Output = ..; fn call(&self, scope: &Scope, input: &{In}) \
-            -> Result<Self::Output> {{ .. }} }}`, and derive `Clone`, `Debug` and `PartialEq`"
+            -> Result<Self::Output> {{ .. }} }}`, and derive `Clone`, `Debug` and `PartialEq` (and serde's two, to wrap it in `ToStateful`)"
 )]
 pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// What it gives.

@@ -484,7 +484,19 @@ impl ScopeVariable {
     /// # Errors
     /// If the value is not a tensor.
     pub fn get(&self) -> Result<Tensor> {
-        Ok(self.leaf()?.tensor()?.clone())
+        Ok(self.leaf()?.tensor().map_err(|error| error.at(&self.path()))?.clone())
+    }
+
+    /// The count, of a variable that holds one.
+    ///
+    /// # Errors
+    /// If the value is not a count.
+    pub fn count(&self) -> Result<u32> {
+        self.leaf()?.value.count().map_err(|error| error.at(&self.path()))
+    }
+
+    fn path(&self) -> Path {
+        self.scope.path.join(self.name.clone())
     }
 
     /// Sets the value, keeping type and metadata.

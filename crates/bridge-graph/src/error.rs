@@ -10,7 +10,7 @@ pub enum GraphError {
     #[error("{0}")]
     Misfit(Misfit),
     /// A `GraphDef` describes something else than the type that it is to become.
-    #[error("at `{path}`: the `GraphDef` has {found}, the type expects {expected}")]
+    #[error("{}the `GraphDef` has {found}, the type expects {expected}", at(.path))]
     Structure {
         /// Where.
         path: Path,
@@ -21,8 +21,8 @@ pub enum GraphError {
     },
     /// A static value can not be written, or does not read back as what it was.
     #[error(
-        "at `{path}`: the static value {value} can not be stored in a file: {reason}; give it a type whose \
-         serde form keeps it"
+        "{}the static value {value} can not be stored in a file: {reason}; give it a type whose \
+         serde form keeps it", at(.path)
     )]
     Static {
         /// Where.
@@ -142,6 +142,10 @@ impl fmt::Display for Misfit {
             "\nbuild the module as it was for this state, or rename, replace or drop the state's entries",
         )
     }
+}
+
+fn at(path: &Path) -> String {
+    if path.is_empty() { String::new() } else { format!("at `{path}`: ") }
 }
 
 fn list(paths: &[Path]) -> String {

@@ -33,6 +33,10 @@ pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     };
     let (&found, leading) =
         x.dims().split_last().ok_or_else(|| shape_error("x", format!("shape [..., {inputs}]"), x))?;
+    if x.dtype() != kernel.dtype() {
+        let (operator, argument) = ("linear", "x");
+        return Err(Error::DType { operator, argument, expected: "the dtype of `kernel`", found: x.dtype() });
+    }
     if found != inputs {
         let expected = format!("shape [..., {inputs}], because `kernel` has shape [{inputs}, {outputs}]");
         return Err(shape_error("x", expected, x));

@@ -420,11 +420,11 @@ fn a_part_is_read_as_what_it_is() {
     let file = place.open();
     let (error, text) = error(file.module::<Model>("vars"));
     assert!(matches!(error.downcast_ref(), Some(CheckpointError::PartKind { .. })), "{text}");
-    assert!(text.contains("the part `vars` is variables, not a module"), "{text}");
+    assert!(text.contains("part `vars` is variables, not a module"), "{text}");
     let (_, text) = self::error(file.variables("model"));
-    assert!(text.contains("the part `model` is a module, not variables"), "{text}");
+    assert!(text.contains("part `model` is a module, not variables"), "{text}");
     let (_, text) = self::error(file.state("modle"));
-    assert!(text.contains("no part `modle`, found `model`, `vars`"), "{text}");
+    assert!(text.contains("no part `modle`, found part `model`, part `vars`"), "{text}");
     update(&model, &file.state("model").unwrap()).unwrap();
 }
 

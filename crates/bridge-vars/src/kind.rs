@@ -100,7 +100,7 @@ impl<K: VariableKind> From<Tensor> for VariableOf<K> {
 /// ```
 #[macro_export]
 macro_rules! kinds {
-    ($($(#[$meta:meta])* $vis:vis $name:ident($marker:ident) in $collection:literal $(: $parent:ty)?;)*) => {$(
+    ($($(#[$meta:meta])* $vis:vis $name:ident($marker:ident) in $collection:literal $(: $parent:ty)?);* $(;)?) => {$(
         $(#[$meta])*
         $vis type $name = $crate::VariableOf<$marker>;
 

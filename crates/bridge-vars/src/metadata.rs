@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 /// assert_eq!(metadata.get("sharding").unwrap()[1], "model");
 /// ```
 #[doc(alias = "AxisMetadata")]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(Option<Arc<BTreeMap<String, Json>>>);
 
@@ -54,6 +54,12 @@ impl Metadata {
     /// Names and values, in order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.0.iter().flat_map(|map| map.iter().map(|(name, value)| (name.as_str(), value)))
+    }
+}
+
+impl std::fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 

@@ -45,6 +45,14 @@ pub enum WrapperError {
          `init`; make it with `to_functional`"
     )]
     ConstructorMissing,
+    /// A wrapped functional module was called before its variables were made.
+    #[error(
+        "this `ToStateful` has no variables yet (`{missing}` was looked for): call `lazy_init` with a sample input first"
+    )]
+    NotLazilyInitialized {
+        /// The variable that the call looked for.
+        missing: Path,
+    },
     /// A wrapped functional module does not have a variable.
     #[error("`{path}` is not among the wrapped module's variables{}", hint(.initialized))]
     VariableNotFound {

@@ -37,6 +37,10 @@ pub struct ToFunctional<M> {
 
 /// A stateful module, given by how it is constructed, as a functional one.
 ///
+/// The constructor gets a stream for each key of the call, and no `default`: if it makes a dropout, `init` with
+/// `[("params", key), ("dropout", key)]`. The result is a [`FunctionalModule`] if the module implements candle's
+/// `Module`; any other method runs through [`ToFunctional::with`].
+///
 /// ```
 /// use bridge_functional::FunctionalModule;
 /// use bridge_random::key;

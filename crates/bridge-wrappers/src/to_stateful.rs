@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use bridge_functional::{Call, FunctionalModule, Keys, Mode, Scope, class_name};
+use bridge_functional::{Call, FunctionalModule, Keys, Mode, Scope, ScopeError, class_name};
 use bridge_graph::{
     CallContext, EVALUATING, Field, Flag, Initialization, Rngs, Source, StatefulModule, Static, Structure,
     Visit, Visitor, visit_static,
@@ -17,7 +17,8 @@ use crate::WrapperError;
 /// A functional module as a stateful one: it owns the variables that `init` makes.
 ///
 /// Its variables are at the paths that they have in the functional module, whatever their collection; the
-/// collection gives the type. A call draws one key of each of its random streams, as in Flax. In the state, the
+/// collection gives the type. The module has to be serialisable (serde's `Serialize` and `Deserialize`), because its
+/// configuration is part of what a checkpoint holds. A call draws one key of each of its random streams, as in Flax. In the state, the
 /// wrapper's own streams are under `<rngs>`, a name that nothing else can have: what wrappers inside the functional
 /// module have in angle brackets stands there with one pair more.
 ///
@@ -217,7 +218,14 @@ impl<F> ToStateful<F> {
         let before = self.variables()?;
         let call =
             Call::new().keys(keys).mode(self.mode()).mutable(mutable.unwrap_or_else(CollectionFilter::none));
-        let (output, after) = call.apply(&before, |scope| method(&self.module, scope))?;
+        let (output, after) = call.apply(&before, |scope| method(&self.module, scope)).map_err(|error| {
+            match error.downcast_ref() {
+                Some(ScopeError::CollectionNotFound { path, .. }) if before.is_empty() => {
+                    WrapperError::NotLazilyInitialized { missing: path.clone() }.into()
+                }
+                _ => error,
+            }
+        })?;
         if !after.is_empty() {
             self.write_back(&before, &after)?;
         }

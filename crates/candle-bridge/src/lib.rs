@@ -1,4 +1,20 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # The crates behind the modules
+//!
+//! Examples in the documentation name the crate that an item lives in. From here, read `bridge_train::` as
+//! `candle_bridge::train::`, and so on:
+//!
+//! | crate | module |
+//! |---|---|
+//! | `bridge_stateful` | [`stateful`] |
+//! | `bridge_functional` | [`mod@functional`] |
+//! | `bridge_wrappers` | [`wrappers`] |
+//! | `bridge_graph` | [`graph`] |
+//! | `bridge_vars` | [`vars`] |
+//! | `bridge_train` | [`mod@train`] |
+//! | `bridge_ops` | [`ops`] |
+//! | `bridge_random` | [`random`] |
 #![forbid(unsafe_code)]
 
 /// Modules that are their configuration: `init` returns the variables, `apply` takes them.

@@ -183,3 +183,16 @@ fn one_module_for_two_types_of_input() {
     assert_eq!(to_vec(&Add.apply(&variables, &ones(&[2])).unwrap()), [2., 2.]);
     assert_eq!(FunctionalModule::<[f32]>::apply(&Add, &variables, &[1., 2.][..]).unwrap(), 4.);
 }
+
+#[test]
+fn a_count_is_read_as_one() {
+    let (count, _) = Call::new()
+        .keys(key(0))
+        .init(|scope| {
+            let seen = scope.variable("memory", "seen", || Ok(3u32))?;
+            assert_eq!(seen.get().unwrap_err().to_string(), "at `seen`: expected a tensor, found a count");
+            seen.count()
+        })
+        .unwrap();
+    assert_eq!(count, 3);
+}

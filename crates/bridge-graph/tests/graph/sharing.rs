@@ -123,7 +123,7 @@ fn a_variable_seen_as_another_type_is_an_error() {
     let (graphdef, state) = split(&param(1.)).unwrap();
     let other = bridge_graph::GraphDef::<BatchStat>::from_program(graphdef.program().clone());
     let error = merge(&other, &state).unwrap_err().to_string();
-    assert_eq!(error, "at ``: the `GraphDef` has a variable Param, the type expects BatchStat");
+    assert_eq!(error, "the `GraphDef` has a variable Param, the type expects BatchStat");
     // A descendant is what its ancestor is.
     use bridge_vars::LoraParam;
     let (graphdef, state) = split(&LoraParam::new(scalar(1.))).unwrap();

@@ -63,7 +63,7 @@ pub enum CheckpointError {
         supported: u64,
     },
     /// The file has no such part.
-    #[error("`{}` has no part `{part}`, found {}", .file.display(), list(.available))]
+    #[error("`{}` has no {}, found {}", .file.display(), name_of(.part), list(.available))]
     PartNotFound {
         /// The file.
         file: PathBuf,
@@ -73,7 +73,7 @@ pub enum CheckpointError {
         available: Vec<String>,
     },
     /// A part is something else than what it was read as.
-    #[error("`{}`: the part `{part}` is {found}, not {expected}", .file.display())]
+    #[error("`{}`: {} is {found}, not {expected}", .file.display(), name_of(.part))]
     PartKind {
         /// The file.
         file: PathBuf,
@@ -85,7 +85,7 @@ pub enum CheckpointError {
         found: &'static str,
     },
     /// A part can not become what was asked for: a module of another type or shape, most likely.
-    #[error("`{}`, part `{part}`: {source}", .file.display())]
+    #[error("`{}`, {}: {source}", .file.display(), name_of(.part))]
     Part {
         /// The file.
         file: PathBuf,
@@ -143,9 +143,17 @@ impl From<CheckpointError> for Error {
     }
 }
 
-fn list(names: &[String]) -> String {
-    match names {
+fn list(parts: &[String]) -> String {
+    match parts {
         [] => "none".into(),
-        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        parts => parts.iter().map(|part| name_of(part)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// A part as it stands in messages; the short forms (`save`, `load`) write one without a name.
+fn name_of(part: &str) -> String {
+    match part {
+        "" => "the part without a name (`\"\"`), which `save` writes".into(),
+        part => format!("part `{part}`"),
     }
 }

@@ -61,7 +61,8 @@ impl Header {
             Some(rest) if header_length <= MAX_HEADER => rest,
             _ => {
                 return malformed(format!(
-                    "a safetensors header of {header_length} bytes is too long for it"
+                    "it is cut short, or no safetensors file: its header should take {header_length} bytes, which it does not have; use \
+                     another copy"
                 ));
             }
         };
@@ -74,7 +75,7 @@ impl Header {
         if header.data_len() as u64 != data_length {
             let expected = header.data_len();
             return malformed(format!(
-                "its tensors take {expected} bytes, and it has {data_length} for them"
+                "it was cut short or grew: its tensors take {expected} bytes, and it has {data_length}; use another copy"
             ));
         }
         let Some(json) = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY)) else {

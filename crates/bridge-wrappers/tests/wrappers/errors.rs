@@ -173,10 +173,9 @@ fn not_initialised() {
         model.variable("weight"),
         "`weight` is not among the wrapped module's variables, which has none: call `lazy_init` with a sample first",
     );
-    assert_error::<_, ScopeError>(
+    assert_error::<_, WrapperError>(
         model.call(&x),
-        "`weight` was looked for in the collection `params`, which is not there; the variables have none: was it \
-         dropped, or was `init` never called?",
+        "this `ToStateful` has no variables yet (`weight` was looked for): call `lazy_init` with a sample input first",
     );
     let model = model.lazy_init(&x).unwrap();
     assert_error::<_, WrapperError>(

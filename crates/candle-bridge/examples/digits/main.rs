@@ -19,7 +19,14 @@ use crate::report::{Progress, Summary};
 use crate::training::{Setting, max_loss_difference};
 
 fn main() -> ExitCode {
-    match run() {
+    let result = match Options::parse(lexopt::Parser::from_env()) {
+        Ok(options) => run(options),
+        Err(error) => {
+            eprintln!("digits: {error}\n--help lists the options");
+            return ExitCode::FAILURE;
+        }
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("digits: {error}");
@@ -28,8 +35,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    let Some(options) = Options::parse(lexopt::Parser::from_env())? else {
+fn run(options: Option<Options>) -> Result<()> {
+    let Some(options) = options else {
         print!("{HELP}");
         return Ok(());
     };
