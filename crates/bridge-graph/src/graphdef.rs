@@ -65,17 +65,6 @@ impl Spec {
         }
     }
 
-    /// True if [`Spec::of`] is the same for both.
-    pub(crate) fn same(a: &Value, b: &Value) -> bool {
-        match (a, b) {
-            (Value::Tensor(a), Value::Tensor(b)) => {
-                a.get().dtype() == b.get().dtype() && a.get().shape() == b.get().shape()
-            }
-            (Value::Tensor(_), _) | (_, Value::Tensor(_)) => false,
-            _ => a.kind() == b.kind(),
-        }
-    }
-
     pub(crate) fn fits(&self, leaf: &Leaf) -> bool {
         match (self, &leaf.value) {
             (Self::Tensor(dtype, shape), Value::Tensor(tensor)) => {

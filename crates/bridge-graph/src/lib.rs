@@ -40,7 +40,7 @@ pub use mode::{
     DETERMINISTIC, EVALUATING, EVALUATION_FLAGS, USE_RUNNING_AVERAGE, eval, set_evaluating, set_flags, train,
 };
 pub use registry::Registry;
-pub use rngs::{RngSeed, RngStream, Rngs, reseed, seal_streams};
+pub use rngs::{RngSeed, RngStream, Rngs, reseed, restart_streams};
 pub use shared::Shared;
 pub use source::{BareTensor, BareTensorKind, Source};
 pub use split::{graphdef, split, split_by, split_dyn, state};

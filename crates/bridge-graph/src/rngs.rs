@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bridge_random::{Key, key};
-use bridge_vars::{Metadata, Name, Path, PathKey, Result, RngCount, RngKey};
+use bridge_vars::{Metadata, Name, PathKey, Result, RngCount, RngKey};
 use candle_core::{DType, Device};
 use indexmap::IndexMap;
 
@@ -316,37 +316,38 @@ pub fn reseed<M: Visit + ?Sized, N: Into<Name>, S: Into<RngSeed>>(
     module: &M,
     keys: impl IntoIterator<Item = (N, S)>,
 ) -> Result<()> {
-    let mut keys: IndexMap<Name, (Key, u32)> =
-        keys.into_iter().map(|(name, seed)| (name.into(), (Key::from(seed.into()), 0))).collect();
-    each_stream(module, |_, stream| {
-        if let Some((key, met)) = keys.get_mut(&stream.name()) {
-            stream.restart(key.fold_in(*met));
-            *met += 1;
-        }
-        Ok(())
-    })
+    let keys: IndexMap<Name, Key> =
+        keys.into_iter().map(|(name, seed)| (name.into(), seed.into().into())).collect();
+    restart_streams(module, &Vec::from_iter(keys), false).map(|_| ())
 }
 
-/// Makes every further draw from a module's streams an error, until they are [reseeded](reseed).
+/// [`reseed`] that can seal the streams whose name is not given, so that every further draw from them is an error
+/// until they are reseeded; says how many streams of each name there are.
 ///
 /// # Errors
 /// None that a derived module causes.
-pub fn seal_streams<M: Visit + ?Sized>(module: &M) -> Result<()> {
-    each_stream(module, |_, stream| {
-        stream.seal();
-        Ok(())
-    })
-}
-
-fn each_stream<M: Visit + ?Sized>(
+pub fn restart_streams<M: Visit + ?Sized>(
     module: &M,
-    mut f: impl FnMut(&Path, &RngStream) -> Result<()>,
-) -> Result<()> {
-    iter_graph(module, |path, node| {
+    keys: &[(Name, Key)],
+    seal_others: bool,
+) -> Result<Vec<u32>> {
+    let mut met = vec![0; keys.len()];
+    iter_graph(module, |_, node| {
         let GraphNode::Module(module) = node else { return Ok(()) };
         let module: &dyn std::any::Any = module;
-        module.downcast_ref::<RngStream>().map_or(Ok(()), |stream| f(path, stream))
-    })
+        let Some(stream) = module.downcast_ref::<RngStream>() else { return Ok(()) };
+        let name = stream.name();
+        match keys.iter().zip(&mut met).find(|((given, _), _)| *given == name) {
+            Some(((_, key), met)) => {
+                stream.restart(key.fold_in(*met));
+                *met += 1;
+            }
+            None if seal_others => stream.seal(),
+            None => {}
+        }
+        Ok(())
+    })?;
+    Ok(met)
 }
 
 #[cfg(test)]
@@ -382,7 +383,7 @@ mod tests {
     #[test]
     fn a_sealed_stream_is_opened_by_reseeding() {
         let stream = RngStream::new("dropout", key(0));
-        seal_streams(&stream).unwrap();
+        restart_streams(&stream, &[], true).unwrap();
         let error = stream.draw().unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(GraphError::StreamSealed { .. })), "{error}");
         reseed(&stream, [("params", 1), ("dropout", 2)]).unwrap();

@@ -41,7 +41,7 @@ pub fn update<M: Visit + ?Sized>(module: &M, state: &State) -> Result<()> {
         match node {
             GraphNode::Variable(variable) => {
                 let current = variable.leaf()?;
-                if current.kind != leaf.kind || !Spec::same(&current.value, &leaf.value) {
+                if current.kind != leaf.kind || !current.value.has_form_of(&leaf.value) {
                     misfit.mismatched.push(Mismatch {
                         path: path.clone(),
                         expected: format!("{} {}", current.kind, Spec::of(&current.value)),

@@ -36,13 +36,7 @@ pub(crate) fn placed(expected: &State, found: &State) -> Result<State> {
 fn is_like(expected: &Leaf, found: &Leaf) -> bool {
     // By name: a type that a file named before the program declared it is not the declared one.
     let kind = |leaf: &Leaf| (leaf.kind.name(), leaf.kind.collection());
-    let value = match (&expected.value, &found.value) {
-        (Value::Tensor(expected), Value::Tensor(found)) => {
-            expected.get().dtype() == found.get().dtype() && expected.get().shape() == found.get().shape()
-        }
-        (expected, found) => expected.kind() == found.kind(),
-    };
-    kind(expected) == kind(found) && value
+    kind(expected) == kind(found) && expected.value.has_form_of(&found.value)
 }
 
 pub(crate) fn describe(leaf: &Leaf) -> String {

@@ -161,6 +161,17 @@ impl Value {
         }
     }
 
+    /// True if one can take the place of the other: tensors of one shape and dtype, or other values of one kind.
+    pub fn has_form_of(&self, other: &Value) -> bool {
+        match (self, other) {
+            (Self::Tensor(a), Self::Tensor(b)) => {
+                a.get().dtype() == b.get().dtype() && a.get().shape() == b.get().shape()
+            }
+            (Self::Tensor(_), _) | (_, Self::Tensor(_)) => false,
+            (a, b) => a.kind() == b.kind(),
+        }
+    }
+
     /// True if the values are equal to the bit.
     ///
     /// # Errors

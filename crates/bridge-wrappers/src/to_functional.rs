@@ -1,16 +1,13 @@
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use bridge_functional::{FunctionalModule, Mode, Scope};
 use bridge_graph::{
-    EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, Rngs, iter_graph, merge, split, state,
-    variables,
+    EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, Rngs, iter_graph, merge,
+    restart_streams, split, state, variables,
 };
 use bridge_random::Key;
-use bridge_vars::{
-    Leaf, Name, Path, PathKey, Result, RngCount, RngKey, RngState, State, Value, VariableType,
-};
+use bridge_vars::{Leaf, Name, Path, PathKey, Result, RngCount, RngKey, RngState, State, VariableType};
 use candle_core::{Device, Module, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +139,7 @@ fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) 
     let keys: Vec<(Name, Key)> = keys.collect::<Result<_>>()?;
     let stored = if scope.is_mutable_collection(&NNX) { flags(&module)? } else { Vec::new() };
     enter_call(scope, &module)?;
-    restart_streams(scope, &module, &keys)?;
+    start_streams(scope, &module, &keys)?;
     if scope.is_initializing() {
         // Another method may need what the first call did not make. The variables that `init` returns are as
         // before the first call.
@@ -164,34 +161,12 @@ fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) 
     Ok(output)
 }
 
-/// Starts the module's streams from the call's keys, by name, in sorted order of their paths, as
-/// `nnx.reseed` does. Wrapped modules inside, which may want a stream that they were made without, get streams
-/// of the call as if they stood after the module's own.
-fn restart_streams<M: Field>(scope: &Scope, module: &M, keys: &[(Name, Key)]) -> Result<()> {
+/// Starts the module's streams from the call's keys, as `nnx.reseed` does. Wrapped modules inside, which may want a
+/// stream that they were made without, get streams of the call as if they stood after the module's own.
+fn start_streams<M: Field>(scope: &Scope, module: &M, keys: &[(Name, Key)]) -> Result<()> {
     let seal = !scope.is_mutable_collection(RngCount::variable_type().collection());
-    let mut met = vec![0u32; keys.len()];
-    let mut wrapped = 0u32;
-    iter_graph(module, |_, node| {
-        match node {
-            GraphNode::Module(module) => {
-                let module: &dyn Any = module;
-                let Some(stream) = module.downcast_ref::<RngStream>() else { return Ok(()) };
-                let name = stream.name();
-                match keys.iter().zip(&mut met).find(|((given, _), _)| *given == name) {
-                    Some(((_, key), met)) => {
-                        stream.restart(key.fold_in(*met));
-                        *met += 1;
-                    }
-                    None if seal => stream.seal(),
-                    None => {}
-                }
-            }
-            GraphNode::Context(_) => wrapped += 1,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    if wrapped == 0 || keys.is_empty() {
+    let mut met = restart_streams(module, keys, seal)?;
+    if keys.is_empty() {
         return Ok(());
     }
     iter_graph(module, |_, node| {
@@ -266,7 +241,7 @@ fn write_back<M: Field>(scope: &Scope, module: &M, before: &State, keys: &[(Name
                 if before.value.is_same(&leaf.value) && before.metadata == leaf.metadata {
                     return Ok(());
                 }
-                has_form_of(&leaf.value, &before.value)
+                leaf.value.has_form_of(&before.value)
             }
             None => false,
         };
@@ -300,16 +275,6 @@ fn stores_stream(scope: &Scope, leaf: &Leaf, keys: &[(Name, Key)]) -> bool {
     match keys.iter().any(|(name, _)| leaf.metadata.tag() == Some(name)) {
         true => mutable(RngKey::variable_type()) && mutable(RngCount::variable_type()),
         false => mutable(leaf.kind),
-    }
-}
-
-/// True if a description of the one holds for the other.
-fn has_form_of(value: &Value, other: &Value) -> bool {
-    match (value, other) {
-        (Value::Tensor(a), Value::Tensor(b)) => {
-            a.get().shape() == b.get().shape() && a.get().dtype() == b.get().dtype()
-        }
-        _ => value.kind() == other.kind(),
     }
 }
 

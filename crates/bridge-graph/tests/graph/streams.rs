@@ -1,6 +1,6 @@
 //! Random streams: their keys, and starting them again.
 
-use bridge_graph::{GraphError, RngStream, Rngs, clone, merge, reseed, seal_streams, split};
+use bridge_graph::{GraphError, RngStream, Rngs, clone, merge, reseed, restart_streams, split};
 use bridge_random::key;
 
 use crate::support::{assert_error, round_trip};
@@ -48,7 +48,7 @@ fn a_shared_stream_is_one() {
 #[test]
 fn sealing_ends_with_a_new_key() {
     let module = streams();
-    seal_streams(&module).unwrap();
+    restart_streams(&module, &[], true).unwrap();
     reseed(&module, [("noise", 3)]).unwrap();
     assert!(module.1[0].is_sealed() && !module.1[1].is_sealed());
     assert_error::<_, GraphError>(
