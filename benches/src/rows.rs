@@ -3,12 +3,13 @@
 mod call;
 mod graph;
 mod machine;
+mod random;
 
 use crate::harness::Entry;
 
 /// The rows in the order that they run in.
 pub(crate) fn all() -> Vec<Entry> {
-    [graph::rows(), call::rows(), machine::rows()].into_iter().flatten().collect()
+    [random::rows(), graph::rows(), call::rows(), machine::rows()].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

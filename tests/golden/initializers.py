@@ -1,6 +1,8 @@
 """The initializers of jax.nn."""
 
-from encoding import digest, enc, key, write
+from encoding import digest, enc, key, write, x64
+
+import contextlib
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +63,14 @@ def gen_init():
         add("lecun_normal", I.lecun_normal(), (5, 6), dtype=dt)
         add("glorot_uniform", I.glorot_uniform(), (5, 6), dtype=dt)
         add("normal", I.normal(0.02), (10,), dtype=dt, stddev=0.02)
+    for dt in (jnp.float16, jnp.float64):
+        with x64() if dt == jnp.float64 else contextlib.nullcontext():
+            for n in ("lecun_normal", "glorot_uniform", "he_normal"):
+                add(n, getattr(I, n)(), (5, 6), dtype=dt)
+            add("normal", I.normal(0.02), (10,), dtype=dt, stddev=0.02)
+            add("uniform", I.uniform(0.02), (10,), dtype=dt, scale=0.02)
+            add("truncated_normal", I.truncated_normal(0.02), (10,), dtype=dt, stddev=0.02, lower=-2.0, upper=2.0)
+            add("constant", I.constant(0.3), (3,), dtype=dt, value=0.3)
     approx = []
     for shape, ax in (((4, 4), -1), ((5, 3), -1), ((3, 5), -1), ((2, 3, 4), -1), ((4, 3), 0)):
         approx.append(
@@ -88,13 +98,24 @@ def gen_init():
         {"init": "lecun_normal", "key": [0, 42], "out": digest(I.lecun_normal()(key([0, 42]), (3, 3, 64, 65)))},
         {"init": "glorot_uniform", "key": [0, 42], "out": digest(I.glorot_uniform()(key([0, 42]), (300, 100)))},
     ]
-    jitted = [
-        {
-            "init": "normal",
-            "stddev": 0.02,
-            "key": [0, 42],
-            "note": "initializer traced inside an outer jit: sqrt(2)*stddev is folded into one constant",
-            "out": enc(jax.jit(lambda k: I.normal(0.02)(k, (32,)))(key([0, 42]))),
-        }
-    ]
+    jitted = []
+    for dt in (jnp.float32, jnp.float16, jnp.bfloat16, jnp.float64):
+        with x64() if dt == jnp.float64 else contextlib.nullcontext():
+            for n, init, shape, fields in (
+                ("normal", I.normal(0.02), (300,), {"stddev": 0.02}),
+                ("uniform", I.uniform(0.02), (20,), {"scale": 0.02}),
+                ("truncated_normal", I.truncated_normal(0.3), (20,), {"stddev": 0.3, "lower": -2.0, "upper": 2.0}),
+                ("embed", I.variance_scaling(1.0, "fan_in", "normal", out_axis=0), (20, 15), {}),
+                ("lecun_normal", I.lecun_normal(), (5, 6), {}),
+                ("he_uniform", I.he_uniform(), (5, 6), {}),
+            ):
+                jitted.append(
+                    {
+                        "init": n,
+                        **fields,
+                        "key": [0, 42],
+                        "note": "initializer traced inside an outer jit: constant factors are folded into one",
+                        "out": enc(jax.jit(lambda k: init(k, shape, dt))(key([0, 42]))),
+                    }
+                )
     write("initializers.json", {"exact": out, "approximate": approx, "big": big, "under_jit": jitted})

@@ -2,6 +2,8 @@
 
 from encoding import KEYS, digest, enc, kd, key, write, x64
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,6 +103,9 @@ def gen_threefry():
             for w in (8, 16, 32):
                 for s in ((5,), (2, 3), ()):
                     leg["bits"].append({"key": k, "width": w, "out": enc(jax.random.bits(key(k), s, f"uint{w}"))})
+        leg["normal"] = [{"key": k, "out": enc(jax.random.normal(key(k), (7,)))} for k in KEYS[:2]]
+        leg["randint"] = [{"key": k, "out": enc(jax.random.randint(key(k), (7,), 0, 10))} for k in KEYS[:2]]
+        leg["permutation"] = [{"key": k, "out": enc(jax.random.permutation(key(k), 9))} for k in KEYS[:2]]
         with x64():
             leg["bits"].append({"key": [0, 42], "width": 64, "out": enc(jax.random.bits(key([0, 42]), (3,), "uint64"))})
     write("threefry.json", {"block": vec, "non_partitionable": leg})
@@ -252,16 +257,27 @@ def gen_truncnorm():
             "out": digest(jax.random.truncated_normal(key([0, 42]), -2, 2, (50001,))),
         }
     )
-    jc = [
-        {
-            "key": [0, 42],
-            "lower": "-1.3",
-            "upper": "0.7",
-            "note": "bounds are compile-time constants of an enclosing jit",
-            "out": enc(jax.jit(lambda k: jax.random.truncated_normal(k, -1.3, 0.7, (20,)))(key([0, 42]))),
-        }
-    ]
-    write("truncated_normal.json", {"truncated_normal": cases, "big": big, "jit_constant_bounds": jc})
+    jc = []
+    for dt in (jnp.float32, jnp.float16, jnp.bfloat16, jnp.float64):
+        with x64() if dt == jnp.float64 else contextlib.nullcontext():
+            jitted = jax.jit(lambda k: jax.random.truncated_normal(k, -1.3, 0.7, (20,), dt))
+            jc.append(
+                {
+                    "key": [0, 42],
+                    "lower": "-1.3",
+                    "upper": "0.7",
+                    "note": "bounds are compile-time constants of an enclosing jit",
+                    "out": enc(jitted(key([0, 42]))),
+                }
+            )
+    # bounds beyond which the error function is 1, as scalars and as arrays
+    far = []
+    for lo, hi in ((-5.35, 5.35), (5.2, 6.0)):
+        for shape in ((), (20,)):
+            lower, upper = (np.full(shape, bound, np.float32) for bound in (lo, hi))
+            x = jax.random.truncated_normal(key([0, 42]), lower, upper, (20,))
+            far.append({"key": [0, 42], "lower": str(lo), "upper": str(hi), "array": shape != (), "out": enc(x)})
+    write("truncated_normal.json", {"truncated_normal": cases, "big": big, "jit_constant_bounds": jc, "far_bounds": far})
 
 
 def gen_bernoulli():
@@ -436,6 +452,12 @@ def gen_permutation():
             "out": enc(jax.random.choice(key([0, 42]), 300, (64,), p=q)),
         }
     )
+    # f64 weights, and rare events resolved finely
+    with x64():
+        w = np.random.default_rng(1).random(300)
+        for replace, n in ((True, 64), (False, 20)):
+            out = jax.random.choice(key([0, 42]), 300, (n,), replace=replace, p=w).astype(np.int32)
+            ch.append({"key": [0, 42], "a": 300, "replace": replace, "p": enc(w), "out": enc(out)})
     cs = [{"x": enc(q[:n]), "y": enc(jnp.cumsum(jnp.asarray(q[:n])))} for n in (16, 17, 33, 300)]
     write("permutation.json", {"permutation": c, "big": big, "choice": ch, "cumsum": cs})
 
@@ -472,4 +494,23 @@ def gen_categorical():
         for n in ("exponential", "laplace", "logistic"):
             misc.append({"key": k, "dist": n, "out": enc(getattr(jax.random, n)(key(k), (16,)))})
         misc.append({"key": k, "dist": "rademacher", "out": enc(jax.random.rademacher(key(k), (16,)))})
+    k = [0, 42]
+    for dt in (jnp.float16, jnp.bfloat16, jnp.float64):
+        with x64() if dt == jnp.float64 else contextlib.nullcontext():
+            for mode in ("low", "high"):
+                g.append({"key": k, "mode": mode, "out": enc(jax.random.gumbel(key(k), (400,), dt, mode=mode))})
+            for n in ("exponential", "laplace", "logistic"):
+                misc.append({"key": k, "dist": n, "out": enc(getattr(jax.random, n)(key(k), (400,), dt))})
+            x = jnp.asarray(logits, dt)
+            for shp, replace in ((None, True), ((50, 3), True), ((3, 3), False)):
+                cat.append(
+                    {
+                        "key": k,
+                        "logits": enc(x),
+                        "axis": -1,
+                        "shape": None if shp is None else list(shp),
+                        "replace": replace,
+                        "out": enc(jax.random.categorical(key(k), x, -1, shp, replace=replace).astype(np.int32)),
+                    }
+                )
     write("categorical.json", {"gumbel": g, "categorical": cat, "misc": misc})

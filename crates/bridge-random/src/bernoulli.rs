@@ -1,19 +1,21 @@
 //! Random decisions.
 
-use candle_core::{Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 
-use crate::bits::Word;
-use crate::fill::{Sampler, draw_tensor, fill};
-use crate::{Error, Key, Result};
+use crate::fill::{Sampler, Source, fill_part};
+use crate::float::{Float, for_float_dtype};
+use crate::parameter::{Parameter, draw_with};
+use crate::{Error, Key, Result, SamplingMode};
 
-/// Ones with probability `probability`, zeros otherwise, as u8: where [`uniform`](crate::uniform) of the same key in f32
-/// is below the probability.
+/// Ones with probability `probability`, zeros otherwise, as u8: where [`uniform`](crate::uniform) of the same key is below
+/// the probability.
 ///
-/// The probability is rounded to f32 first. The numbers are made on the host and sent to `device`.
+/// The uniform numbers have the probability's dtype: that of a tensor, or f32 for a number, which is rounded to it first. A
+/// tensor broadcasts to `shape`. The numbers are made on the host and sent to `device`.
 ///
 /// # Errors
 ///
-/// A probability outside of 0 to 1.
+/// A probability outside of 0 to 1; a tensor of another dtype than f32, f64, f16 and bf16, or that does not broadcast.
 ///
 /// ```
 /// use bridge_random::{bernoulli, key};
@@ -23,8 +25,53 @@ use crate::{Error, Key, Result};
 /// assert_eq!(keep.to_vec1::<u8>()?, [1, 1, 1, 1, 1]);
 /// # Ok::<(), bridge_random::Error>(())
 /// ```
-pub fn bernoulli(key: Key, probability: f64, shape: impl Into<Shape>, device: &Device) -> Result<Tensor> {
-    draw_tensor(Bernoulli::new(probability)?, key, shape.into(), device)
+pub fn bernoulli(
+    key: Key,
+    probability: impl Into<Parameter>,
+    shape: impl Into<Shape>,
+    device: &Device,
+) -> Result<Tensor> {
+    bernoulli_with(key, probability, shape, SamplingMode::Low, device)
+}
+
+/// [`bernoulli`] that resolves small probabilities more finely, if asked to.
+///
+/// # Errors
+///
+/// Those of [`bernoulli`].
+///
+/// ```
+/// use bridge_random::{SamplingMode, bernoulli_with, key};
+/// use candle_core::Device;
+///
+/// let rare = bernoulli_with(key(0), 1e-9, 100, SamplingMode::High, &Device::Cpu)?;
+/// assert_eq!(rare.to_vec1::<u8>()?, [0; 100]);
+/// # Ok::<(), bridge_random::Error>(())
+/// ```
+#[doc(alias = "bernoulli")]
+pub fn bernoulli_with(
+    key: Key,
+    probability: impl Into<Parameter>,
+    shape: impl Into<Shape>,
+    mode: SamplingMode,
+    device: &Device,
+) -> Result<Tensor> {
+    let (probability, shape) = (probability.into(), shape.into());
+    let dtype = match &probability {
+        Parameter::Number(_) => DType::F32,
+        Parameter::Tensor(tensor) => tensor.dtype(),
+    };
+    let parameters = [("probability", &probability)];
+    for_float_dtype!(dtype, "bernoulli", T => match mode {
+        SamplingMode::Low => {
+            let make = |[probability]: [T; 1]| Bernoulli::new(probability);
+            draw_with(parameters, make, |count| [Source::whole(key, count)], shape, device)
+        }
+        SamplingMode::High => {
+            let make = |[probability]: [T; 1]| Ok(FineBernoulli(Bernoulli::new(probability)?));
+            draw_with(parameters, make, |count| Source::rows(key, count), shape, device)
+        }
+    })
 }
 
 /// Elements `start..` (in row-major order) of a [`bernoulli`] draw, into memory of the caller's.
@@ -33,7 +80,7 @@ pub fn bernoulli(key: Key, probability: f64, shape: impl Into<Shape>, device: &D
 ///
 /// # Errors
 ///
-/// A probability outside of 0 to 1.
+/// A probability outside of 0 to 1; a key of the legacy scheme, whose elements depend on the length of the whole.
 ///
 /// ```
 /// use bridge_random::{bernoulli, fill_bernoulli, key};
@@ -45,32 +92,44 @@ pub fn bernoulli(key: Key, probability: f64, shape: impl Into<Shape>, device: &D
 /// # Ok::<(), bridge_random::Error>(())
 /// ```
 pub fn fill_bernoulli(key: Key, probability: f64, start: u64, out: &mut [u8]) -> Result<()> {
-    fill(Bernoulli::new(probability)?, key, start, out);
-    Ok(())
+    fill_part(Bernoulli::new(f32::number(probability))?, key, start, out)
 }
 
-/// `u < p` for `u` a multiple of 2^-23, without leaving integers: `u·2^23 < ceil(p·2^23)`.
 #[derive(Clone, Copy)]
-struct Bernoulli {
-    threshold: u32,
+pub(crate) struct Bernoulli<T> {
+    probability: T,
 }
 
-impl Bernoulli {
-    fn new(probability: f64) -> Result<Self> {
-        let rounded = probability as f32;
-        if !(0.0..=1.0).contains(&rounded) {
-            return Err(Error::Probability { found: probability });
+impl<T: Float> Bernoulli<T> {
+    pub(crate) fn new(probability: T) -> Result<Self> {
+        if (0.0..=1.0).contains(&probability.to_f64()) {
+            return Ok(Self { probability });
         }
-        Ok(Self { threshold: (rounded * (1 << 23) as f32).ceil() as u32 })
+        Err(Error::Probability { operation: "bernoulli", found: probability.to_f64() })
     }
 }
 
-impl Sampler for Bernoulli {
+impl<T: Float> Sampler for Bernoulli<T> {
+    type Word = T::Word;
     type Output = u8;
 
     #[inline(always)]
-    fn sample(self, first: u32, second: u32) -> u8 {
-        u8::from(u32::from_block(first, second) >> 9 < self.threshold)
+    fn sample(self, _: usize, [word]: [T::Word; 1]) -> u8 {
+        u8::from(T::unit(word) < self.probability)
+    }
+}
+
+/// A second number has the digits below the first one's.
+#[derive(Clone, Copy)]
+struct FineBernoulli<T>(Bernoulli<T>);
+
+impl<T: Float> Sampler<2> for FineBernoulli<T> {
+    type Word = T::Word;
+    type Output = u8;
+
+    #[inline(always)]
+    fn sample(self, _: usize, [first, second]: [T::Word; 2]) -> u8 {
+        u8::from(T::unit(second) * T::EPSILON < self.0.probability - T::unit(first))
     }
 }
 
@@ -82,7 +141,9 @@ mod tests {
 
     #[test]
     fn every_path_fills_the_same_decisions() {
-        check_paths("u8", Bernoulli::new(0.3).unwrap(), |keep| keep);
+        check_paths("f32", Bernoulli::new(0.3f32).unwrap(), |keep| keep);
+        check_paths("bf16", Bernoulli::new(half::bf16::from_f32(0.3)).unwrap(), |keep| keep);
+        check_paths("high", FineBernoulli(Bernoulli::new(0.3f32).unwrap()), |keep| keep);
     }
 
     #[test]
@@ -105,5 +166,8 @@ mod tests {
             let error = bernoulli(key(0), probability, 3, &Device::Cpu).unwrap_err();
             assert!(matches!(error, Error::Probability { .. }), "{probability}");
         }
+        let probabilities = Tensor::new(&[0.5f32, 1.5], &Device::Cpu).unwrap();
+        let error = bernoulli(key(0), probabilities, 2, &Device::Cpu).unwrap_err();
+        assert_eq!(error.to_string(), "`bernoulli` found the probability 1.5: expected one from 0 to 1");
     }
 }

@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Shape};
 
+use crate::Key;
+
 /// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -30,9 +32,128 @@ pub enum Error {
         shape: Shape,
     },
 
+    /// A list of elements that does not fill its shape.
+    #[error("shape {shape:?} has {expected} elements, found {found}")]
+    ElementCount {
+        /// The shape given.
+        shape: Shape,
+        /// How many elements it has.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+
+    /// A batch of no keys, where the result's shape depends on what a key gives.
+    #[error(
+        "a batch of keys of shape {shape:?} has no key to draw with, and nothing else tells the shape of a draw"
+    )]
+    NoKeys {
+        /// The batch's shape.
+        shape: Shape,
+    },
+
+    /// A part of a draw, of a key whose elements depend on the length of the whole.
+    #[error(
+        "key {key} is of the legacy scheme, whose elements depend on how many are drawn: \
+         draw them all, or use a key of `Scheme::Partitionable`"
+    )]
+    LegacyPart {
+        /// The key.
+        key: Key,
+    },
+
+    /// A parameter that does not broadcast to the shape drawn.
+    #[error("`{name}` of shape {found:?} does not broadcast to the shape drawn, {shape:?}")]
+    ParameterShape {
+        /// The parameter.
+        name: &'static str,
+        /// Its shape.
+        found: Shape,
+        /// The shape asked for.
+        shape: Shape,
+    },
+
+    /// Nothing that could be drawn: no elements, or none with a probability.
+    #[error("`{operation}` has nothing to choose from")]
+    NothingToChoose {
+        /// The function that was called.
+        operation: &'static str,
+    },
+
+    /// More draws without replacement than there is to draw.
+    #[error("`{operation}` can not choose {asked} of {available} without replacement")]
+    TooManyChoices {
+        /// The function that was called.
+        operation: &'static str,
+        /// How many were asked for.
+        asked: usize,
+        /// How many there are, not counting those without a probability.
+        available: usize,
+    },
+
+    /// Weights of another shape than what they weigh.
+    #[error("expected weights of shape [{population}], found {found:?}")]
+    WeightsShape {
+        /// The shape of the weights.
+        found: Shape,
+        /// How many elements there are to choose from.
+        population: usize,
+    },
+
+    /// A weight that is no weight.
+    #[error("weight {index} is {found}: expected a finite number of at least 0")]
+    Weight {
+        /// The number of the weight.
+        index: usize,
+        /// The value given.
+        found: f64,
+    },
+
+    /// Weights that are too great together.
+    #[error("the weights add up to {found}: scale them down")]
+    WeightsSum {
+        /// Their sum, in their dtype.
+        found: f64,
+    },
+
+    /// A logit that is not a number.
+    #[error("the logit of category {category} of line {line} is NaN")]
+    LogitIsNan {
+        /// The number of the line along the axis of categories, row by row.
+        line: usize,
+        /// The number of the category.
+        category: usize,
+    },
+
+    /// A shape that does not fit logits.
+    #[error(
+        "shape {shape:?} does not end with {lines:?}, the shape of the logits {logits:?} without the axis of categories"
+    )]
+    CategoricalShape {
+        /// The shape asked for.
+        shape: Shape,
+        /// The shape of the logits.
+        logits: Shape,
+        /// That without the axis of categories.
+        lines: Shape,
+    },
+
+    /// A range of integers that has none.
+    #[error(
+        "`randint` found the bounds {low} and {high}: expected the upper one, which is exclusive, above the lower one"
+    )]
+    IntegerBounds {
+        /// The lower bound.
+        low: i128,
+        /// The upper bound.
+        high: i128,
+    },
+
     /// A probability outside of 0 to 1.
-    #[error("expected a probability from 0 to 1, found {found}")]
+    #[error("`{operation}` found the probability {found}: expected one from 0 to 1")]
     Probability {
+        /// The function that was called.
+        operation: &'static str,
         /// The value given.
         found: f64,
     },
@@ -57,6 +178,10 @@ pub enum Error {
         found: usize,
     },
 
+    /// Batches of no examples.
+    #[error("expected batches of at least one example, found a size of 0")]
+    BatchSize,
+
     /// An initializer that depends on fan-in or fan-out, on a shape that has neither.
     #[error(
         "shape {shape:?} has no fan-in and fan-out: expected at least two dimensions; \
@@ -67,15 +192,50 @@ pub enum Error {
         shape: Shape,
     },
 
-    /// An axis of [`VarianceScaling`](crate::VarianceScaling) that the shape does not have.
+    /// An axis that the shape does not have.
     #[error("{name} {axis} is out of range for shape {shape:?}: expected an axis from -{rank} to {rank} exclusive", rank = shape.rank())]
     Axis {
-        /// Which of the axes: `in_axis`, `out_axis` or `batch_axis`.
+        /// Which axis: `axis`, or `in_axis`, `out_axis`, `batch_axis` or `column_axis` of an initializer.
         name: &'static str,
         /// The axis given.
         axis: isize,
+        /// The shape.
+        shape: Shape,
+    },
+
+    /// A shape that has no orthogonal matrix in it.
+    #[error("`{initializer}` can not fill shape {shape:?}: expected {expected}")]
+    OrthogonalShape {
+        /// The initializer.
+        initializer: &'static str,
+        /// What it asks of a shape.
+        expected: &'static str,
         /// The parameter's shape.
         shape: Shape,
+    },
+
+    /// An initializer that was a closure in the program that wrote it down.
+    #[error(
+        "the initializer `{type_name}` is a closure, which a file does not hold: set it again, \
+         or use one of the named initializers"
+    )]
+    AbsentInitializer {
+        /// The closure's type.
+        type_name: String,
+    },
+
+    /// An initializer that is a closure made another tensor than it was asked for.
+    #[error(
+        "the initializer `{type_name}` made {:?} of {:?}: expected {:?} of {:?}",
+        found.0, found.1, expected.0, expected.1
+    )]
+    InitializerResult {
+        /// The closure's type.
+        type_name: String,
+        /// The shape and dtype asked for.
+        expected: (Shape, DType),
+        /// Those of what it made.
+        found: (Shape, DType),
     },
 
     /// A variance that no distribution can have.

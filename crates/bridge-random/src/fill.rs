@@ -7,38 +7,89 @@ use rayon::prelude::*;
 
 use crate::key::{high_word, low_word};
 use crate::threefry::KeySchedule;
-use crate::{Error, Key, Result};
+use crate::word::Word;
+use crate::{Error, Key, Result, Scheme};
 
 /// How many elements one task fills; draws of fewer than two tasks stay on the calling thread.
 ///
 /// The bits do not depend on it: an element is a function of the key and its index.
 pub(crate) const CHUNK: usize = 1 << 14;
 
-/// What makes an element of a draw from the two words of its block.
+/// What makes an element of a draw from `N` words.
 ///
 /// `sample` must be `#[inline(always)]`, and so must all that it calls, to be compiled for the features of the kernel
 /// it lands in.
-pub(crate) trait Sampler: Copy + Send + Sync {
+pub(crate) trait Sampler<const N: usize = 1>: Copy + Send + Sync {
+    type Word: Word;
     type Output: Copy + Default + Send;
 
-    fn sample(self, first: u32, second: u32) -> Self::Output;
+    /// Element `index` of the draw, from its words.
+    fn sample(self, index: usize, words: [Self::Word; N]) -> Self::Output;
 }
 
-/// Element `i` of `out` becomes element `start + i` of the draw.
-pub(crate) fn fill<S: Sampler>(sampler: S, key: Key, start: u64, out: &mut [S::Output]) {
-    if out.len() < 2 * CHUNK {
-        return fill_chunk(sampler, key, start, out);
+/// A sampler of its own for each element, where a parameter is a tensor.
+#[derive(Clone, Copy)]
+pub(crate) struct Each<'a, S>(pub(crate) &'a [S]);
+
+impl<const N: usize, S: Sampler<N>> Sampler<N> for Each<'_, S> {
+    type Word = S::Word;
+    type Output = S::Output;
+
+    #[inline(always)]
+    fn sample(self, index: usize, words: [S::Word; N]) -> S::Output {
+        self.0[index].sample(index, words)
     }
-    out.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
-        let start = start.wrapping_add((index * CHUNK) as u64);
-        fill_chunk(sampler, key, start, chunk);
+}
+
+/// Where a draw's words come from: element `i` gets number `offset + i` of the `total` that the key has.
+#[derive(Clone, Copy)]
+pub(crate) struct Source {
+    pub(crate) key: Key,
+    pub(crate) offset: u64,
+    /// Of no consequence but under [`Scheme::Legacy`].
+    pub(crate) total: u64,
+}
+
+impl Source {
+    /// All words of a draw of `count` elements.
+    pub(crate) fn whole(key: Key, count: usize) -> Self {
+        Self { key, offset: 0, total: count as u64 }
+    }
+
+    /// The two rows of a draw of shape `(2, count)`.
+    pub(crate) fn rows(key: Key, count: usize) -> [Self; 2] {
+        let (count, total) = (count as u64, 2 * count as u64);
+        [Self { key, offset: 0, total }, Self { key, offset: count, total }]
+    }
+
+    fn skip(self, count: usize) -> Self {
+        Self { offset: self.offset.wrapping_add(count as u64), ..self }
+    }
+}
+
+/// Makes element `i` of `out` from the words that each source has for it.
+pub(crate) fn fill<const N: usize, S: Sampler<N>>(sampler: S, sources: [Source; N], out: &mut [S::Output]) {
+    if out.len() < 2 * CHUNK {
+        return fill_chunk(sampler, sources, 0, out);
+    }
+    out.par_chunks_mut(CHUNK).enumerate().for_each(|(number, chunk)| {
+        fill_chunk(sampler, sources, number * CHUNK, chunk);
     });
 }
 
-/// The first `count` elements of a draw.
+/// A draw of `count` elements.
 pub(crate) fn draw<S: Sampler>(sampler: S, key: Key, count: usize) -> Vec<S::Output> {
+    draw_from(sampler, [Source::whole(key, count)], count)
+}
+
+/// A draw of `count` elements from several sources of words.
+pub(crate) fn draw_from<const N: usize, S: Sampler<N>>(
+    sampler: S,
+    sources: [Source; N],
+    count: usize,
+) -> Vec<S::Output> {
     let mut out = vec![S::Output::default(); count];
-    fill(sampler, key, 0, &mut out);
+    fill(sampler, sources, &mut out);
     out
 }
 
@@ -51,6 +102,19 @@ where
     Ok(Tensor::from_vec(draw(sampler, key, count), shape, device)?)
 }
 
+/// Draws elements `start..` of a longer draw.
+///
+/// # Errors
+///
+/// A key of [`Scheme::Legacy`], whose elements depend on the length of the whole.
+pub(crate) fn fill_part<S: Sampler>(sampler: S, key: Key, start: u64, out: &mut [S::Output]) -> Result<()> {
+    if key.scheme() == Scheme::Legacy {
+        return Err(Error::LegacyPart { key });
+    }
+    fill(sampler, [Source { key, offset: start, total: 0 }], out);
+    Ok(())
+}
+
 /// The number of elements of a shape, if as many `T` can be addressed.
 pub(crate) fn element_count<T>(shape: &Shape) -> Result<usize> {
     let sizes = shape.dims().iter();
@@ -61,41 +125,86 @@ pub(crate) fn element_count<T>(shape: &Shape) -> Result<usize> {
         .ok_or_else(|| Error::TooLarge { shape: shape.clone() })
 }
 
-fn fill_chunk<S: Sampler>(sampler: S, key: Key, start: u64, out: &mut [S::Output]) {
+fn fill_chunk<const N: usize, S: Sampler<N>>(
+    sampler: S,
+    sources: [Source; N],
+    first: usize,
+    out: &mut [S::Output],
+) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor has both features that the function is compiled for.
-        return unsafe { fill_avx2_fma(sampler, key, start, out) };
+        return unsafe { fill_avx2_fma(sampler, sources, first, out) };
     }
-    fill_portable(sampler, key, start, out);
+    fill_portable(sampler, sources, first, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn fill_avx2_fma<S: Sampler>(sampler: S, key: Key, start: u64, out: &mut [S::Output]) {
-    fill_here(sampler, key, start, out);
+fn fill_avx2_fma<const N: usize, S: Sampler<N>>(
+    sampler: S,
+    sources: [Source; N],
+    first: usize,
+    out: &mut [S::Output],
+) {
+    fill_here(sampler, sources, first, out);
 }
 
 /// The same bits on any processor. Where the compiler may not assume fused multiply-adds, each is a call of the C
 /// library's, which is exact and slow.
-fn fill_portable<S: Sampler>(sampler: S, key: Key, start: u64, out: &mut [S::Output]) {
-    fill_here(sampler, key, start, out);
+fn fill_portable<const N: usize, S: Sampler<N>>(
+    sampler: S,
+    sources: [Source; N],
+    first: usize,
+    out: &mut [S::Output],
+) {
+    fill_here(sampler, sources, first, out);
+}
+
+/// Makes elements `first..`.
+#[inline(always)]
+fn fill_here<const N: usize, S: Sampler<N>>(
+    sampler: S,
+    sources: [Source; N],
+    mut first: usize,
+    mut out: &mut [S::Output],
+) {
+    if sources.iter().any(|source| source.key.scheme() == Scheme::Legacy) {
+        return fill_legacy(sampler, sources, first, out);
+    }
+    while !out.is_empty() {
+        // The counters' high words are constant up to the next multiple of 2^32, which lets the loop vectorise.
+        let counters = sources.map(|source| source.skip(first).offset);
+        let left = |counter| usize::try_from((1 << 32) - u64::from(low_word(counter))).unwrap_or(usize::MAX);
+        let length = counters.into_iter().map(left).fold(out.len(), usize::min);
+        let (run, rest) = out.split_at_mut(length);
+        let schedules = sources.map(|source| KeySchedule::new(source.key));
+        for (offset, value) in run.iter_mut().enumerate() {
+            let words = std::array::from_fn(|number| {
+                let (schedule, counter) = (schedules[number], counters[number]);
+                let low = low_word(counter).wrapping_add(offset as u32);
+                let (first, second) = schedule.block(high_word(counter), low);
+                S::Word::from_block(first, second)
+            });
+            *value = sampler.sample(first + offset, words);
+        }
+        first += length;
+        out = rest;
+    }
 }
 
 #[inline(always)]
-fn fill_here<S: Sampler>(sampler: S, key: Key, mut start: u64, mut out: &mut [S::Output]) {
-    let schedule = KeySchedule::new(key);
-    while !out.is_empty() {
-        // The counter's high word is constant up to the next multiple of 2^32, which lets the loop vectorise.
-        let (high, low) = (high_word(start), low_word(start));
-        let length = usize::try_from((1 << 32) - u64::from(low)).unwrap_or(usize::MAX).min(out.len());
-        let (run, rest) = out.split_at_mut(length);
-        for (offset, value) in run.iter_mut().enumerate() {
-            let (first, second) = schedule.block(high, low.wrapping_add(offset as u32));
-            *value = sampler.sample(first, second);
-        }
-        start = start.wrapping_add(length as u64);
-        out = rest;
+fn fill_legacy<const N: usize, S: Sampler<N>>(
+    sampler: S,
+    sources: [Source; N],
+    first: usize,
+    out: &mut [S::Output],
+) {
+    for (offset, value) in out.iter_mut().enumerate() {
+        let index = first + offset;
+        let words =
+            sources.map(|source| S::Word::legacy(source.key, source.skip(index).offset, source.total));
+        *value = sampler.sample(index, words);
     }
 }
 
@@ -110,38 +219,55 @@ pub(crate) mod tests {
     struct Words;
 
     impl Sampler for Words {
-        type Output = (u32, u32);
+        type Word = u64;
+        type Output = u64;
 
         #[inline(always)]
-        fn sample(self, first: u32, second: u32) -> (u32, u32) {
-            (first, second)
+        fn sample(self, _: usize, [word]: [u64; 1]) -> u64 {
+            word
         }
     }
 
-    /// Checks that every way to fill gives the same elements, compared by `bits`.
-    pub(crate) fn check_paths<S: Sampler, B: PartialEq + Debug>(
+    /// Checks that every way to fill gives the same elements, compared by `bits`, from two keys if there are two.
+    pub(crate) fn check_paths<const N: usize, S: Sampler<N>, B: PartialEq + Debug>(
         name: &str,
+        sampler: S,
+        bits: impl Fn(S::Output) -> B,
+    ) {
+        for scheme in [Scheme::Partitionable, Scheme::Legacy] {
+            check_paths_of(name, scheme, sampler, &bits);
+        }
+    }
+
+    fn check_paths_of<const N: usize, S: Sampler<N>, B: PartialEq + Debug>(
+        name: &str,
+        scheme: Scheme,
         sampler: S,
         bits: impl Fn(S::Output) -> B,
     ) {
         let count = 3 * CHUNK + 5;
         let bits_of = |values: &[S::Output]| values.iter().map(|v| bits(*v)).collect::<Vec<_>>();
+        let keys = key(7).with_scheme(scheme).split::<N>();
+        let sources = |count| keys.map(|key| Source::whole(key, count));
 
         let mut portable = vec![S::Output::default(); count];
-        fill_portable(sampler, key(7), 0, &mut portable);
+        fill_portable(sampler, sources(count), 0, &mut portable);
         let portable = bits_of(&portable);
 
-        for threads in [1, 2] {
+        for threads in [1, 2, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let drawn = bits_of(&pool.install(|| draw(sampler, key(7), count)));
+            let drawn = bits_of(&pool.install(|| draw_from(sampler, sources(count), count)));
             assert!(drawn == portable, "{name} with {threads} threads");
         }
+        if scheme == Scheme::Legacy {
+            return;
+        }
         for length in [0, 1, 9, CHUNK - 1, CHUNK, 2 * CHUNK - 1, 2 * CHUNK, count - 1] {
-            let drawn = bits_of(&draw(sampler, key(7), length));
+            let drawn = bits_of(&draw_from(sampler, sources(length), length));
             assert!(drawn == portable[..length], "{name}: the first {length}");
         }
         let mut middle = vec![S::Output::default(); 2 * CHUNK + 1];
-        fill(sampler, key(7), 3, &mut middle);
+        fill(sampler, sources(count).map(|source| source.skip(3)), &mut middle);
         assert!(bits_of(&middle) == portable[3..][..middle.len()], "{name} from element 3");
     }
 
@@ -153,10 +279,19 @@ pub(crate) mod tests {
     #[test]
     fn carries_into_the_high_word() {
         let start = (5 << 32) - 2;
-        let mut out = [(0, 0); 4];
-        fill(Words, key(42), start, &mut out);
-        let block = |high, low| KeySchedule::new(key(42)).block(high, low);
+        let mut out = [0; 4];
+        fill_part(Words, key(42), start, &mut out).unwrap();
+        let block = |high, low| {
+            let (first, second) = KeySchedule::new(key(42)).block(high, low);
+            u64::from_block(first, second)
+        };
         assert_eq!(out, [block(4, u32::MAX - 1), block(4, u32::MAX), block(5, 0), block(5, 1)]);
+    }
+
+    #[test]
+    fn a_part_of_a_legacy_draw_is_an_error() {
+        let error = fill_part(Words, key(0).with_scheme(Scheme::Legacy), 0, &mut [0]).unwrap_err();
+        assert!(matches!(error, Error::LegacyPart { .. }), "{error}");
     }
 
     #[test]

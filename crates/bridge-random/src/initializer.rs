@@ -1,15 +1,15 @@
 //! How a parameter gets its first value.
 
-use candle_core::{DType, Device, Shape, Tensor, WithDType};
+use candle_core::{DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::fill::{draw_tensor, element_count};
-use crate::float::for_float_dtype;
+use crate::float::{Float, for_float_dtype};
 use crate::normal::Normal;
 use crate::scaled::Scaled;
 use crate::truncated_normal::TruncatedNormal;
-use crate::uniform::Uniform;
-use crate::{Distribution, FanMode, Key, Result, VarianceScaling};
+use crate::uniform::Unit;
+use crate::{CustomInitializer, Distribution, FanMode, Key, Result, VarianceScaling, orthogonal};
 
 /// How a parameter gets its first value: a plain value itself, which compares and serialises.
 ///
@@ -53,6 +53,26 @@ pub enum Initializer {
     },
     /// Random numbers scaled by how many units feed a layer, or follow it.
     VarianceScaling(VarianceScaling),
+    /// A random matrix whose columns (rows, if there are more columns than rows) are orthonormal, times `scale` (Saxe et al.,
+    /// 2014). Dimensions other than the columns' are its rows.
+    Orthogonal {
+        /// What the matrix is multiplied with.
+        scale: f64,
+        /// The axis of the columns; a negative one counts from the end.
+        column_axis: isize,
+    },
+    /// A kernel of a convolution, laid out `(spatial.., inputs, outputs)`, that has an orthogonal matrix at its centre and is
+    /// zero elsewhere (Xiao et al., 2018). For 1 to 3 spatial axes and no fewer outputs than inputs.
+    DeltaOrthogonal {
+        /// What the matrix is multiplied with.
+        scale: f64,
+        /// The axis of the matrix's columns; a negative one counts from the end.
+        column_axis: isize,
+    },
+    /// A function of one's own: [`Initializer::from_fn`].
+    Custom(CustomInitializer),
+    /// The numbers that JAX gives where the initializer runs inside of `jit`: [`Initializer::under_jit`].
+    Jit(Box<Initializer>),
 }
 
 impl Initializer {
@@ -123,17 +143,72 @@ impl Initializer {
         })
     }
 
+    /// [`Initializer::Orthogonal`] of scale 1, with the columns on the last axis. The default of Flax for recurrent kernels.
+    #[doc(alias = "orthogonal_")]
+    pub fn orthogonal() -> Self {
+        Self::Orthogonal { scale: 1.0, column_axis: -1 }
+    }
+
+    /// [`Initializer::DeltaOrthogonal`] of scale 1, with the columns on the last axis.
+    pub fn delta_orthogonal() -> Self {
+        Self::DeltaOrthogonal { scale: 1.0, column_axis: -1 }
+    }
+
+    /// A function or closure that makes a tensor of a shape and dtype on a device.
+    ///
+    /// ```
+    /// use bridge_random::{Initializer, key, laplace};
+    /// use candle_core::{DType, Device};
+    ///
+    /// let initializer = Initializer::from_fn(|key, shape, dtype, device| {
+    ///     Ok((laplace(key, shape, dtype, device)? * 0.01)?)
+    /// });
+    /// assert_eq!(initializer.init(key(0), (2, 3), DType::F32, &Device::Cpu)?.dims(), [2, 3]);
+    /// # Ok::<(), bridge_random::Error>(())
+    /// ```
+    pub fn from_fn<F>(function: F) -> Self
+    where
+        F: Fn(Key, &Shape, DType, &Device) -> Result<Tensor> + Send + Sync + 'static,
+    {
+        Self::Custom(CustomInitializer::new(function))
+    }
+
+    /// The numbers that JAX gives where the initializer runs inside of `jit`, as in `jax.jit(model.init)`.
+    ///
+    /// There, XLA makes one constant of several. Normal numbers (of embeddings, for instance) differ in the last bit, and
+    /// truncated ones if the bounds are not -2 and 2; all others are the same.
+    ///
+    /// ```
+    /// use bridge_random::Initializer;
+    ///
+    /// let initializer = Initializer::embedding().under_jit();
+    /// assert_ne!(initializer, Initializer::embedding());
+    /// ```
+    #[doc(alias = "jax.jit")]
+    #[must_use]
+    pub fn under_jit(self) -> Self {
+        match self {
+            Self::Jit(_) => self,
+            eager => Self::Jit(Box::new(eager)),
+        }
+    }
+
     /// A new tensor. Constant initializers do not look at the key.
     ///
-    /// Dtypes: f32, f64; `Zeros` and `Ones` any that candle has. The scalars are rounded to the dtype first. The numbers
-    /// are made on the host and sent to `device`, but for zeros and ones.
+    /// Dtypes: f32, f64, f16, bf16; `Zeros` and `Ones` any that candle has; orthogonal ones f32 and f64; a closure what it
+    /// makes. The scalars are rounded to the dtype first. The numbers are made on the host and sent to `device`, but for
+    /// zeros and ones.
     ///
     /// # Errors
     ///
     /// Another dtype; bounds that are not in order; for [`VarianceScaling`], a shape of fewer than two dimensions, without
-    /// one of the axes, or with a fan of 0, and a negative scale.
+    /// one of the axes, or with a fan of 0, and a negative scale; for an orthogonal one, a shape of too few or too many
+    /// dimensions; for a closure, what it returns, a tensor of another shape or dtype, or that it was read from a file.
     pub fn init(&self, key: Key, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
-        let shape = shape.into();
+        self.init_as(key, shape.into(), dtype, device, false)
+    }
+
+    fn init_as(&self, key: Key, shape: Shape, dtype: DType, device: &Device, jit: bool) -> Result<Tensor> {
         match self {
             Self::Zeros => {
                 element_count::<f64>(&shape)?;
@@ -144,27 +219,37 @@ impl Initializer {
                 Ok(Tensor::ones(shape, dtype, device)?)
             }
             Self::Constant(value) => for_float_dtype!(dtype, "constant", T => {
-                let values = vec![T::from_f64(*value); element_count::<T>(&shape)?];
+                let values = vec![T::number(*value); element_count::<T>(&shape)?];
                 Ok(Tensor::from_vec(values, shape, device)?)
             }),
             Self::Normal { stddev } => for_float_dtype!(dtype, "normal", T => {
-                let factor = T::from_f64(*stddev);
-                let sampler = Normal::<T>::new();
-                draw_tensor(Scaled { sampler, factor }, key, shape, device)
+                Normal::draw_scaled(T::number(*stddev), key, shape, device, jit)
             }),
             Self::Uniform { scale } => for_float_dtype!(dtype, "uniform", T => {
-                let factor = T::from_f64(*scale);
-                let sampler = Uniform::<T>::unit();
+                let factor = T::number(*scale);
+                let sampler = Unit::<T>::new();
                 draw_tensor(Scaled { sampler, factor }, key, shape, device)
             }),
             Self::TruncatedNormal { stddev, lower, upper } => {
                 for_float_dtype!(dtype, "truncated_normal", T => {
-                    let factor = T::from_f64(*stddev);
-                    let sampler = TruncatedNormal::<T>::new(*lower, *upper)?;
+                    let factor = T::number(*stddev);
+                    let (lower, upper) = (T::number(*lower), T::number(*upper));
+                    let sampler = match jit {
+                        true => TruncatedNormal::with_constant_bounds(lower, upper)?,
+                        false => TruncatedNormal::new(lower, upper)?,
+                    };
                     draw_tensor(Scaled { sampler, factor }, key, shape, device)
                 })
             }
-            Self::VarianceScaling(scaling) => scaling.init(key, shape, dtype, device),
+            Self::VarianceScaling(scaling) => scaling.init(key, shape, dtype, device, jit),
+            Self::Orthogonal { scale, column_axis } => {
+                orthogonal::orthogonal(key, *scale, *column_axis, shape, dtype, device)
+            }
+            Self::DeltaOrthogonal { scale, column_axis } => {
+                orthogonal::delta_orthogonal(key, *scale, *column_axis, shape, dtype, device)
+            }
+            Self::Custom(custom) => custom.init(key, shape, dtype, device),
+            Self::Jit(initializer) => initializer.init_as(key, shape, dtype, device, true),
         }
     }
 }
@@ -195,6 +280,8 @@ mod tests {
             Initializer::Constant(0.3),
             Initializer::truncated_normal(0.02),
             Initializer::embedding(),
+            Initializer::embedding().under_jit(),
+            Initializer::delta_orthogonal(),
         ] {
             let json = serde_json::to_string(&initializer).unwrap();
             assert_eq!(serde_json::from_str::<Initializer>(&json).unwrap(), initializer);

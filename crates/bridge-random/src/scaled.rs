@@ -11,10 +11,11 @@ pub(crate) struct Scaled<S, T> {
 }
 
 impl<T: Float, S: Sampler<Output = T>> Sampler for Scaled<S, T> {
+    type Word = S::Word;
     type Output = T;
 
     #[inline(always)]
-    fn sample(self, first: u32, second: u32) -> T {
-        self.sampler.sample(first, second) * self.factor
+    fn sample(self, index: usize, words: [S::Word; 1]) -> T {
+        self.sampler.sample(index, words) * self.factor
     }
 }

@@ -2,21 +2,23 @@
 
 use candle_core::{DType, Device, Shape, Tensor};
 
-use crate::fill::{Sampler, draw_tensor};
+use crate::fill::{Sampler, Source};
 use crate::float::{Float, for_float_dtype};
 use crate::normal::Normal;
+use crate::parameter::{Parameter, draw_with};
 use crate::{Error, Key, Result};
 
 /// Numbers from the standard normal distribution, conditioned on lying strictly between `lower` and `upper`:
 /// `sqrt(2)·erf_inv(u)`, with `u` uniform from `erf(lower/sqrt(2))` to `erf(upper/sqrt(2))`, clamped.
 ///
-/// The deviation is less than 1: for -2 and 2 it is 0.8796 (which the initializers that scale correct for).
+/// The deviation is less than 1: for -2 and 2 it is 0.8796 (which the initializers that scale correct for). Bounds that
+/// are tensors broadcast to `shape`.
 ///
-/// Dtypes: f32, f64. Either bound may be infinite. The numbers are made on the host and sent to `device`.
+/// Dtypes: f32, f64, f16, bf16. Either bound may be infinite. The numbers are made on the host and sent to `device`.
 ///
 /// # Errors
 ///
-/// Another dtype; bounds that are not in order, as numbers of the dtype.
+/// Another dtype; bounds that are not in order, as numbers of the dtype, or that do not broadcast.
 ///
 /// ```
 /// use bridge_random::{key, truncated_normal};
@@ -29,16 +31,20 @@ use crate::{Error, Key, Result};
 #[doc(alias = "trunc_normal")]
 pub fn truncated_normal(
     key: Key,
-    lower: f64,
-    upper: f64,
+    lower: impl Into<Parameter>,
+    upper: impl Into<Parameter>,
     shape: impl Into<Shape>,
     dtype: DType,
     device: &Device,
 ) -> Result<Tensor> {
-    for_float_dtype!(dtype, "truncated_normal", T => {
-        let sampler = TruncatedNormal::<T>::new(lower, upper)?;
-        draw_tensor(sampler, key, shape.into(), device)
-    })
+    let (lower, upper) = (lower.into(), upper.into());
+    for_float_dtype!(dtype, "truncated_normal", T => draw_with(
+        [("lower", &lower), ("upper", &upper)],
+        |[lower, upper]| TruncatedNormal::<T>::new(lower, upper),
+        |count| [Source::whole(key, count)],
+        shape.into(),
+        device,
+    ))
 }
 
 #[derive(Clone, Copy)]
@@ -49,13 +55,26 @@ pub(crate) struct TruncatedNormal<T> {
 }
 
 impl<T: Float> TruncatedNormal<T> {
-    pub(crate) fn new(lower: f64, upper: f64) -> Result<Self> {
-        let (lower, upper) = (T::from_f64(lower), T::from_f64(upper));
+    pub(crate) fn new(lower: T, upper: T) -> Result<Self> {
+        Self::within(lower, upper, |x| Float::erf(x.over_sqrt_2()))
+    }
+
+    /// Between bounds that are constants of a compiled function: XLA evaluates what depends on them alone when it
+    /// compiles, with a division and the C library's error function.
+    pub(crate) fn with_constant_bounds(lower: T, upper: T) -> Result<Self> {
+        if !T::FOLDS_BOUNDS {
+            return Self::new(lower, upper);
+        }
+        Self::within(lower, upper, |x| {
+            T::number(libm::erf((x / T::number(std::f64::consts::SQRT_2)).to_f64()))
+        })
+    }
+
+    /// `erf_over_sqrt_2` of a bound is where `u` is to lie.
+    fn within(lower: T, upper: T, erf_over_sqrt_2: impl Fn(T) -> T) -> Result<Self> {
         if lower < upper {
-            // XLA multiplies by the reciprocal where JAX divides by sqrt(2).
-            let factor = T::from_f64(1.0 / std::f64::consts::SQRT_2);
             return Ok(Self {
-                normal: Normal::within((lower * factor).erf(), (upper * factor).erf()),
+                normal: Normal::within(erf_over_sqrt_2(lower), erf_over_sqrt_2(upper)),
                 min: lower.next_up(),
                 max: upper.next_down(),
             });
@@ -70,11 +89,12 @@ impl<T: Float> TruncatedNormal<T> {
 }
 
 impl<T: Float> Sampler for TruncatedNormal<T> {
+    type Word = T::Word;
     type Output = T;
 
     #[inline(always)]
-    fn sample(self, first: u32, second: u32) -> T {
-        let value = self.normal.sample(first, second);
+    fn sample(self, index: usize, words: [T::Word; 1]) -> T {
+        let value = self.normal.sample(index, words);
         let value = if value < self.min { self.min } else { value };
         if value > self.max { self.max } else { value }
     }
@@ -92,6 +112,8 @@ mod tests {
         check_paths("f32", sampler, f32::to_bits);
         let sampler = TruncatedNormal::<f64>::new(-1.0, f64::INFINITY).unwrap();
         check_paths("f64", sampler, f64::to_bits);
+        let sampler = TruncatedNormal::new(half::bf16::NEG_ONE, half::bf16::PI).unwrap();
+        check_paths("bf16", sampler, half::bf16::to_bits);
     }
 
     #[test]

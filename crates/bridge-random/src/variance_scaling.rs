@@ -1,8 +1,9 @@
 //! Initial weights scaled by how many units feed a layer, or follow it.
 
-use candle_core::{DType, Device, Shape, Tensor, WithDType};
+use candle_core::{DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::axis::checked_axis;
 use crate::fill::draw_tensor;
 use crate::float::{Float, for_float_dtype};
 use crate::normal::Normal;
@@ -103,11 +104,7 @@ impl VarianceScaling {
         }
         let size = |name, axes: &[isize]| {
             axes.iter().try_fold(1.0, |product, &axis| {
-                let index = if axis < 0 { dims.len().checked_add_signed(axis) } else { axis.try_into().ok() };
-                match index.and_then(|index| dims.get(index)) {
-                    Some(size) => Ok(product * *size as f64),
-                    None => Err(Error::Axis { name, axis, shape: shape.clone() }),
-                }
+                Ok::<f64, Error>(product * dims[checked_axis(name, axis, shape)?] as f64)
             })
         };
         let inputs: f64 = size("in_axis", &self.in_axis)?;
@@ -118,28 +115,38 @@ impl VarianceScaling {
         Ok((inputs * field, outputs * field))
     }
 
-    pub(crate) fn init(&self, key: Key, shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+    pub(crate) fn init(
+        &self,
+        key: Key,
+        shape: Shape,
+        dtype: DType,
+        device: &Device,
+        jit: bool,
+    ) -> Result<Tensor> {
         let variance = self.variance(&shape)?;
         for_float_dtype!(dtype, "variance_scaling", T => {
-            self.draw(T::from_f64(variance), key, shape, device)
+            self.draw(T::number(variance), key, shape, device, jit)
         })
     }
 
-    fn draw<T: Float>(&self, variance: T, key: Key, shape: Shape, device: &Device) -> Result<Tensor> {
+    fn draw<T: Float>(
+        &self,
+        variance: T,
+        key: Key,
+        shape: Shape,
+        device: &Device,
+        jit: bool,
+    ) -> Result<Tensor> {
         match self.distribution {
             Distribution::TruncatedNormal => {
-                let sampler = TruncatedNormal::<T>::new(-2.0, 2.0)?;
-                let factor = variance.sqrt() / T::from_f64(TRUNCATED_DEVIATION);
+                let sampler = TruncatedNormal::new(T::number(-2.0), T::number(2.0))?;
+                let factor = variance.sqrt() / T::number(TRUNCATED_DEVIATION);
                 draw_tensor(Scaled { sampler, factor }, key, shape, device)
             }
-            Distribution::Normal => {
-                let sampler = Normal::<T>::new();
-                let factor = variance.sqrt();
-                draw_tensor(Scaled { sampler, factor }, key, shape, device)
-            }
+            Distribution::Normal => Normal::draw_scaled(variance.sqrt(), key, shape, device, jit),
             Distribution::Uniform => {
-                let sampler = Uniform::<T>::new(T::from_f64(-1.0), T::from_f64(1.0));
-                let factor = (T::from_f64(3.0) * variance).sqrt();
+                let sampler = Uniform::<T>::new(T::number(-1.0), T::number(1.0));
+                let factor = (T::number(3.0) * variance).sqrt();
                 draw_tensor(Scaled { sampler, factor }, key, shape, device)
             }
         }
@@ -208,7 +215,8 @@ mod tests {
     fn impossible_variances_are_errors() {
         let check = |scale, dims: (usize, usize)| {
             let scaling = VarianceScaling { scale, ..scaling() };
-            let error = scaling.init(crate::key(0), dims.into(), DType::F32, &Device::Cpu).unwrap_err();
+            let error =
+                scaling.init(crate::key(0), dims.into(), DType::F32, &Device::Cpu, false).unwrap_err();
             assert!(matches!(error, Error::Variance { .. }), "{error}");
         };
         check(1.0, (0, 4));

@@ -15,7 +15,7 @@ fn polynomial<const N: usize>(coefficients: [u64; N], x: f64) -> f64 {
 
 /// `ln(1 + x)`: a rational approximation near 0, the logarithm elsewhere.
 #[inline(always)]
-fn log1p(x: f64) -> f64 {
+pub(crate) fn log1p(x: f64) -> f64 {
     const FAR: u64 = 0x3FDA_8279_99FC_EF32;
     #[rustfmt::skip]
     const NUMERATOR: [u64; 7] = [

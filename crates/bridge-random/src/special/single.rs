@@ -66,10 +66,10 @@ pub(crate) fn log1p(x: f32) -> f32 {
     if x.abs() >= f32::from_bits(FAR) { far } else { near }
 }
 
-/// Where XLA's scalar kernel of the error function, which evaluates a truncated normal's bounds, reaches ±1.
+/// Where the error function reaches ±1 that XLA fuses into other code, as in truncated normal numbers.
 ///
-/// Its vector kernel does at `0x407547CB`; the functions are the same otherwise.
-pub(crate) const ERF_SATURATION: f32 = f32::from_bits(0x406F_9C68);
+/// By itself, it does so at `0x407547CB`, and is the same otherwise.
+pub(crate) const FUSED_ERF_SATURATION: f32 = f32::from_bits(0x406F_9C68);
 
 /// The error function, ±1 from `saturation` on.
 #[inline(always)]
@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(ln(0.0), f32::NEG_INFINITY);
         assert_eq!(ln(f32::INFINITY), f32::INFINITY);
         assert!(ln(-1.0).is_nan() && ln(f32::NAN).is_nan());
-        assert_eq!(erf(f32::INFINITY, ERF_SATURATION), 1.0);
-        assert_eq!(erf(f32::NEG_INFINITY, ERF_SATURATION), -1.0);
+        assert_eq!(erf(f32::INFINITY, FUSED_ERF_SATURATION), 1.0);
+        assert_eq!(erf(f32::NEG_INFINITY, FUSED_ERF_SATURATION), -1.0);
         assert_eq!(erf_inv(1.0), f32::INFINITY);
         assert_eq!(erf_inv(-1.0), f32::NEG_INFINITY);
     }

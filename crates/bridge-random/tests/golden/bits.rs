@@ -1,8 +1,9 @@
-use crate::expected::{cases, check_bits, integer, key_of, load, shape};
+use crate::expected::{assert_sections, cases, check_bits, integer, key_of, load, shape};
 
 #[test]
 fn bits() {
     let file = load("bits");
+    assert_sections(&file, &["bits", "big"]);
     let mut checked = 0;
     for case in cases(&file, &["bits", "big"]) {
         let key = key_of(&case["key"]);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bridge_random::Key;
 use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -55,13 +56,33 @@ pub(crate) fn shape(out: &Value) -> Vec<usize> {
     dims.map(|size| size.as_u64().unwrap() as usize).collect()
 }
 
-/// The floating point dtype of an expected array, if this crate makes it.
-pub(crate) fn float_dtype(out: &Value) -> Option<DType> {
-    match out["dtype"].as_str().unwrap() {
-        "float32" => Some(DType::F32),
-        "float64" => Some(DType::F64),
-        _ => None,
+/// The dtype of that name in JAX.
+pub(crate) fn dtype_of(name: &Value) -> DType {
+    match name.as_str().unwrap() {
+        "float16" => DType::F16,
+        "bfloat16" => DType::BF16,
+        "float32" => DType::F32,
+        "float64" => DType::F64,
+        "uint8" => DType::U8,
+        "uint32" => DType::U32,
+        "int32" => DType::I32,
+        "int64" => DType::I64,
+        other => panic!("candle has no dtype {other}"),
     }
+}
+
+/// An array of a golden file as a tensor.
+pub(crate) fn tensor_of(array: &Value) -> Tensor {
+    let bits = expected_bits(array).into_iter();
+    let flat = match array["dtype"].as_str().unwrap() {
+        "float32" => Tensor::from_iter(bits.map(|bits| f32::from_bits(bits as u32)), &device()),
+        "float64" => Tensor::from_iter(bits.map(f64::from_bits), &device()),
+        "float16" => Tensor::from_iter(bits.map(|bits| f16::from_bits(bits as u16)), &device()),
+        "bfloat16" => Tensor::from_iter(bits.map(|bits| bf16::from_bits(bits as u16)), &device()),
+        "int32" => Tensor::from_iter(bits.map(|bits| bits as i32), &device()),
+        other => panic!("no tensor of {other}"),
+    };
+    flat.unwrap().reshape(shape(array)).unwrap()
 }
 
 /// The name of a case, for failures: the case without its arrays.
@@ -72,6 +93,16 @@ fn name(case: &Value) -> String {
     fields.join(" ")
 }
 
+/// Fails unless a file has exactly these sections, so that none is without a test.
+pub(crate) fn assert_sections(file: &Value, sections: &[&str]) {
+    let mut found: Vec<_> = file.as_object().unwrap().keys().map(String::as_str).collect();
+    found.retain(|name| *name != "meta");
+    let mut expected = sections.to_vec();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
 /// Compares a tensor with a case's `out`, in shape and bits. The number of values compared.
 pub(crate) fn check(case: &Value, found: &Tensor) -> usize {
     let out = &case["out"];
@@ -80,6 +111,8 @@ pub(crate) fn check(case: &Value, found: &Tensor) -> usize {
     let bits: Vec<u64> = match found.dtype() {
         DType::F32 => words(&found, |x: f32| u64::from(x.to_bits())),
         DType::F64 => words(&found, f64::to_bits),
+        DType::F16 => words(&found, |x: f16| u64::from(x.to_bits())),
+        DType::BF16 => words(&found, |x: bf16| u64::from(x.to_bits())),
         DType::U8 => words(&found, |x: u8| u64::from(x)),
         DType::U32 => words(&found, |x: u32| u64::from(x)),
         DType::I32 => words(&found, |x: i32| i64::from(x) as u64),
@@ -100,7 +133,7 @@ pub(crate) fn check_bits(case: &Value, found: &[u64]) -> usize {
     if let Some(digest) = out["sha256"].as_str() {
         let width = match out["dtype"].as_str().unwrap() {
             "bool" | "uint8" | "int8" => 1,
-            "uint16" => 2,
+            "uint16" | "float16" | "bfloat16" => 2,
             "float32" | "uint32" | "int32" => 4,
             "float64" | "uint64" | "int64" => 8,
             other => panic!("no width of {other}"),
@@ -124,7 +157,7 @@ pub(crate) fn check_bits(case: &Value, found: &[u64]) -> usize {
 }
 
 fn expected_bits(out: &Value) -> Vec<u64> {
-    let array = ["u32", "u64hex", "data"].into_iter().find_map(|field| out[field].as_array()).unwrap();
+    let array = ["u16", "u32", "u64hex", "data"].into_iter().find_map(|field| out[field].as_array()).unwrap();
     let word = |value: &Value| match value {
         Value::String(digits) => u64::from_str_radix(digits, 16).ok(),
         _ => value.as_u64().or(value.as_i64().map(|x| x as u64)),

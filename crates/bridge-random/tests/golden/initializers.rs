@@ -1,11 +1,13 @@
 use bridge_random::{
     Distribution, FanMode, Initializer, Key, PathItem, Separator, VarianceScaling, fold_static,
 };
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::expected::{cases, check, device, float_dtype, key_of, load, number, shape};
+use crate::expected::{
+    assert_sections, cases, check, device, dtype_of, key_of, load, number, shape, tensor_of,
+};
 
 fn named(name: &str) -> Option<Initializer> {
     Some(match name {
@@ -54,24 +56,52 @@ fn initializer(case: &Value) -> Initializer {
             upper: number(&case["upper"]),
         },
         "constant" => Initializer::Constant(number(&case["value"])),
+        "orthogonal" | "delta_orthogonal" => {
+            let (scale, column_axis) = (number(&case["scale"]), parse(&case["column_axis"]));
+            match name {
+                "orthogonal" => Initializer::Orthogonal { scale, column_axis },
+                _ => Initializer::DeltaOrthogonal { scale, column_axis },
+            }
+        }
         _ => named(name).unwrap_or_else(|| panic!("unknown initializer {name}")),
     }
+}
+
+fn init(case: &Value, initializer: &Initializer) -> Tensor {
+    let dtype = dtype_of(&case["out"]["dtype"]);
+    initializer.init(key_of(&case["key"]), shape(&case["out"]), dtype, &device()).unwrap()
 }
 
 #[test]
 fn initial_values() {
     let file = load("initializers");
+    assert_sections(&file, &["exact", "big", "approximate", "under_jit"]);
     let (mut checked, mut values) = (0, 0);
-    // The section `approximate` (orthogonal) and `under_jit` are out of scope, and half precision.
     for case in cases(&file, &["exact", "big"]) {
-        let Some(dtype) = float_dtype(&case["out"]) else {
-            continue;
-        };
-        let found = initializer(case).init(key_of(&case["key"]), shape(&case["out"]), dtype, &device());
-        values += check(case, &found.unwrap());
+        values += check(case, &init(case, &initializer(case)));
         checked += 1;
     }
-    assert_eq!((checked, values), (39, 68_744));
+    for case in cases(&file, &["under_jit"]) {
+        values += check(case, &init(case, &initializer(case).under_jit()));
+        checked += 1;
+    }
+    assert_eq!((checked, values), (80, 71_860));
+}
+
+#[test]
+fn orthogonal_values() {
+    let file = load("initializers");
+    let mut values = 0;
+    for case in cases(&file, &["approximate"]) {
+        let found = init(case, &initializer(case));
+        assert_eq!(found.dims(), shape(&case["out"]), "{case}");
+        let difference = (found - tensor_of(&case["out"])).unwrap().abs().unwrap().flatten_all().unwrap();
+        let difference = difference.to_vec1::<f32>().unwrap();
+        let bound = 1e-6 * number(&case["scale"]) as f32;
+        assert!(difference.iter().all(|difference| *difference <= bound), "{case}: {difference:?}");
+        values += difference.len();
+    }
+    assert_eq!(values, 250);
 }
 
 /// Checks a value of one of Flax's layers, with the key that its parameter got.

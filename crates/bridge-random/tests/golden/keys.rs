@@ -1,25 +1,32 @@
-use bridge_random::{Key, key};
+use bridge_random::{Key, Scheme, key, normal, permutation, randint};
+use candle_core::DType;
 use serde_json::Value;
 
-use crate::expected::{cases, integer, key_of, load};
+use crate::expected::{assert_sections, cases, check, check_bits, device, integer, key_of, load, shape};
 
 #[test]
 fn seeds() {
     let file = load("keys");
+    let seeds = ["seed_x64_off", "typed_seed_x64_off", "seed_x64_on", "typed_seed_x64_on"];
+    let others = ["fold_in", "fold_in_signed", "split", "split_chain"];
+    assert_sections(&file, &[&seeds[..], &others].concat());
     let mut checked = 0;
     for case in cases(&file, &["seed_x64_off", "typed_seed_x64_off"]) {
         let seed = &case["seed"];
         assert_eq!(key(integer(seed)), key_of(&case["key"]), "seed {seed}");
         checked += 1;
     }
-    // Typed seeds with x64 on are the business of callers that have arrays of them.
-    for case in cases(&file, &["seed_x64_on"]) {
-        let seed = &case["seed"];
-        let found = Key::from_seed_64(integer(seed));
-        assert_eq!(found, key_of(&case["key"]), "64-bit seed {seed}");
+    for case in cases(&file, &["seed_x64_on", "typed_seed_x64_on"]) {
+        let seed = integer(&case["seed"]);
+        let found = match case["dtype"].as_str() {
+            None | Some("int64" | "uint64") => Key::from_seed_64(seed),
+            // A narrower integer has no more words, whatever its sign.
+            Some(_) => Key::new(seed),
+        };
+        assert_eq!(found, key_of(&case["key"]), "64-bit seed of {case}");
         checked += 1;
     }
-    assert_eq!(checked, 39);
+    assert_eq!(checked, 46);
 }
 
 #[test]
@@ -35,17 +42,18 @@ fn fold_in() {
     assert_eq!(checked, 20);
 }
 
+/// Keys laid out in a shape, however many dimensions it has.
+fn flatten(value: &Value, keys: &mut Vec<Key>) {
+    let items = value.as_array().unwrap();
+    if items[0].is_array() {
+        items.iter().for_each(|item| flatten(item, keys));
+    } else {
+        keys.push(key_of(value));
+    }
+}
+
 #[test]
 fn split() {
-    // Keys laid out in a shape, however many dimensions it has.
-    fn flatten(value: &Value, keys: &mut Vec<Key>) {
-        let items = value.as_array().unwrap();
-        if items[0].is_array() {
-            items.iter().for_each(|item| flatten(item, keys));
-        } else {
-            keys.push(key_of(value));
-        }
-    }
     let file = load("keys");
     let mut checked = 0;
     for case in cases(&file, &["split"]) {
@@ -53,6 +61,10 @@ fn split() {
         flatten(&case["out"], &mut expected);
         let parent = key_of(&case["key"]);
         assert_eq!(parent.split_vec(expected.len()), expected, "{case}");
+        let dims = case["shape"].as_array().unwrap().iter();
+        let dims: Vec<usize> = dims.map(|size| size.as_u64().unwrap() as usize).collect();
+        let array = parent.split_array(dims.as_slice()).unwrap();
+        assert_eq!((array.dims(), array.elements()), (&dims[..], &expected[..]), "{case}");
         checked += expected.len();
     }
     let chain = &file["split_chain"];
@@ -69,15 +81,52 @@ fn split() {
 #[test]
 fn blocks() {
     let file = load("threefry");
+    assert_sections(&file, &["block", "non_partitionable"]);
     let mut checked = 0;
     for case in cases(&file, &["block"]) {
         let [high, low] = key_of(&case["x"]).words();
         let [first, second] = key_of(&case["out"]).words();
         let mut bits = [0];
         let index = u64::from(high) << 32 | u64::from(low);
-        key_of(&case["key"]).fill_bits_u64(index, &mut bits);
+        key_of(&case["key"]).fill_bits_u64(index, &mut bits).unwrap();
         assert_eq!(bits[0], u64::from(first) << 32 | u64::from(second), "{case}");
         checked += 1;
     }
     assert_eq!(checked, 6);
+}
+
+#[test]
+fn legacy() {
+    let file = &load("threefry")["non_partitionable"];
+    let mut checked = 0;
+    for case in cases(file, &["split"]) {
+        let mut expected = vec![];
+        flatten(&case["out"], &mut expected);
+        let found = key_of(&case["key"]).with_scheme(Scheme::Legacy).split_vec(expected.len());
+        assert!(found.iter().map(|key| key.words()).eq(expected.iter().map(|key| key.words())), "{case}");
+        checked += expected.len();
+    }
+    for case in cases(file, &["bits"]) {
+        let key = key_of(&case["key"]).with_scheme(Scheme::Legacy);
+        let count = shape(&case["out"]).iter().product();
+        let bits: Vec<u64> = match integer(&case["width"]) {
+            8 => key.bits_u8(count).into_iter().map(u64::from).collect(),
+            16 => key.bits_u16(count).into_iter().map(u64::from).collect(),
+            32 => key.bits_u32(count).into_iter().map(u64::from).collect(),
+            64 => key.bits_u64(count),
+            other => panic!("unknown width {other}"),
+        };
+        checked += check_bits(case, &bits);
+    }
+    for case in cases(file, &["normal", "randint", "permutation"]) {
+        let key = key_of(&case["key"]).with_scheme(Scheme::Legacy);
+        let count = shape(&case["out"])[0];
+        let found = match count {
+            7 if case["out"]["dtype"] == "float32" => normal(key, 7, DType::F32, &device()),
+            7 => randint(key, 7, 0, 10, DType::I32, &device()),
+            _ => permutation(key, count, &device()),
+        };
+        checked += check(case, &found.unwrap());
+    }
+    assert_eq!(checked, 139);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_bridge::prelude::*;
-use candle_bridge::random::permutation_vec;
+use candle_bridge::random::Shuffler;
 
 use crate::data::Digits;
 use crate::ways::{self, NAMES, Way};
@@ -52,13 +52,13 @@ impl Setting<'_> {
         let mut way = ways::start(name, &sample, &Keys::from([("params", params), ("dropout", dropout)]))?;
         let mut losses = Vec::new();
         let mut train_loss = f64::NAN;
+        let shuffler = Shuffler::new(order, self.train.len())?;
         for epoch in 0..self.epochs {
             let first = losses.len();
-            let positions = permutation_vec(order.fold_in(epoch as u32), self.train.len())?;
-            for batch in positions.chunks(BATCH) {
+            for batch in shuffler.batches(epoch as u32, BATCH)? {
                 let step = losses.len();
                 let key = dropout_key(step, dropout.fold_in(step as u32));
-                losses.push(way.step(&self.train.at(batch)?, key)?);
+                losses.push(way.step(&self.train.at(&batch)?, key)?);
             }
             let epoch_losses = losses.get(first..).unwrap_or_default();
             train_loss =

@@ -1,0 +1,77 @@
+//! Drawing 16 Mi numbers: beside candle's own generator, where it has one.
+
+use std::hint::black_box;
+
+use candle_bridge::random::{
+    Categorical, Choice, Key, Result, SamplingMode, bernoulli, bits, exponential, gumbel, gumbel_with, key,
+    laplace, logistic, normal, permutation, rademacher, randint, truncated_normal, uniform,
+};
+use candle_core::{DType, Device, Tensor};
+
+use crate::harness::{Entry, Row, Time};
+
+const COUNT: usize = 16 << 20;
+const CPU: &Device = &Device::Cpu;
+
+/// A row without a peer; a new key for each call.
+fn alone(name: &str, mut sample: impl FnMut(Key) -> Result<Tensor> + 'static) -> Entry {
+    Entry::new(format!("random/{name}"), move || Ok(row(sample_new(move |key| sample(key)))))
+}
+
+fn sample_new(mut sample: impl FnMut(Key) -> Result<Tensor>) -> impl FnMut() -> crate::harness::Outcome {
+    let mut call = 0;
+    move || {
+        call += 1;
+        black_box(sample(key(0).fold_in(call))?);
+        Ok(())
+    }
+}
+
+fn row(ours: impl FnMut() -> crate::harness::Outcome + 'static) -> Row {
+    Row::new(Time::Milliseconds, ours)
+}
+
+pub(crate) fn rows() -> Vec<Entry> {
+    let beside_candle =
+        |name: &str, ours: fn(Key) -> Result<Tensor>, candle: fn() -> candle_core::Result<Tensor>| {
+            Entry::new(format!("random/{name}"), move || {
+                Ok(row(sample_new(ours)).against("candle", move || {
+                    black_box(candle()?);
+                    Ok(())
+                }))
+            })
+        };
+    vec![
+        beside_candle(
+            "uniform",
+            |key| uniform(key, COUNT, DType::F32, CPU),
+            || Tensor::rand(0f32, 1., COUNT, CPU),
+        ),
+        beside_candle(
+            "normal",
+            |key| normal(key, COUNT, DType::F32, CPU),
+            || Tensor::randn(0f32, 1., COUNT, CPU),
+        ),
+        alone("uniform_f64", |key| uniform(key, COUNT, DType::F64, CPU)),
+        alone("uniform_f16", |key| uniform(key, COUNT, DType::F16, CPU)),
+        alone("uniform_bf16", |key| uniform(key, COUNT, DType::BF16, CPU)),
+        alone("normal_f64", |key| normal(key, COUNT, DType::F64, CPU)),
+        alone("normal_bf16", |key| normal(key, COUNT, DType::BF16, CPU)),
+        alone("bits_u8", |key| bits(key, COUNT, DType::U8, CPU)),
+        alone("bits_u32", |key| bits(key, COUNT, DType::U32, CPU)),
+        alone("truncated_normal", |key| truncated_normal(key, -2.0, 2.0, COUNT, DType::F32, CPU)),
+        alone("bernoulli", |key| bernoulli(key, 0.9, COUNT, CPU)),
+        alone("randint", |key| randint(key, COUNT, 0, 1000, DType::I32, CPU)),
+        alone("permutation", |key| permutation(key, COUNT, CPU)),
+        alone("choice", |key| Choice::new().indices(key, 1000, COUNT, CPU)),
+        alone("gumbel", |key| gumbel(key, COUNT, DType::F32, CPU)),
+        alone("gumbel_high", |key| gumbel_with(key, COUNT, SamplingMode::High, DType::F32, CPU)),
+        alone("exponential", |key| exponential(key, COUNT, DType::F32, CPU)),
+        alone("laplace", |key| laplace(key, COUNT, DType::F32, CPU)),
+        alone("logistic", |key| logistic(key, COUNT, DType::F32, CPU)),
+        alone("rademacher", |key| rademacher(key, COUNT, DType::F32, CPU)),
+        alone("categorical", |key| {
+            Categorical::new(&Tensor::zeros((1 << 9, 1 << 15), DType::F32, CPU)?).sample(key)
+        }),
+    ]
+}
