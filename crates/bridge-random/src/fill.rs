@@ -125,6 +125,10 @@ pub(crate) fn element_count<T>(shape: &Shape) -> Result<usize> {
         .ok_or_else(|| Error::TooLarge { shape: shape.clone() })
 }
 
+/// How many elements are made at a time: their words fit the processor's first cache.
+const BLOCK: usize = 256;
+
+/// Makes elements `first..`.
 fn fill_chunk<const N: usize, S: Sampler<N>>(
     sampler: S,
     sources: [Source; N],
@@ -132,23 +136,50 @@ fn fill_chunk<const N: usize, S: Sampler<N>>(
     out: &mut [S::Output],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the processor has both features that the function is compiled for.
-        return unsafe { fill_avx2_fma(sampler, sources, first, out) };
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+        {
+            // SAFETY: the processor has the features that the function is compiled for.
+            return unsafe { fill_avx512(sampler, sources, first, out) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has the features that the function is compiled for.
+            return unsafe { fill_avx2_fma(sampler, sources, first, out) };
+        }
     }
     fill_portable(sampler, sources, first, out);
 }
 
+/// Compiles the kernels for the features of a kind of processor.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn fill_avx2_fma<const N: usize, S: Sampler<N>>(
-    sampler: S,
-    sources: [Source; N],
-    first: usize,
-    out: &mut [S::Output],
-) {
-    fill_here(sampler, sources, first, out);
+macro_rules! compile_for {
+    ($features:literal, $fill:ident, $fill_words:ident) => {
+        #[target_feature(enable = $features)]
+        fn $fill<const N: usize, S: Sampler<N>>(
+            sampler: S,
+            sources: [Source; N],
+            first: usize,
+            out: &mut [S::Output],
+        ) {
+            fill_here(sampler, sources, first, out, |source, words| $fill_words(source, words));
+        }
+
+        // By itself, so that it is compiled once for all samplers.
+        #[inline(never)]
+        #[target_feature(enable = $features)]
+        fn $fill_words<W: Word>(source: Source, words: &mut [W]) {
+            fill_words_here(source, words);
+        }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+compile_for!("avx512f,avx512vl,avx512bw,avx512dq", fill_avx512, fill_words_avx512);
+#[cfg(target_arch = "x86_64")]
+compile_for!("avx2,fma", fill_avx2_fma, fill_words_avx2_fma);
 
 /// The same bits on any processor. Where the compiler may not assume fused multiply-adds, each is a call of the C
 /// library's, which is exact and slow.
@@ -158,53 +189,58 @@ fn fill_portable<const N: usize, S: Sampler<N>>(
     first: usize,
     out: &mut [S::Output],
 ) {
-    fill_here(sampler, sources, first, out);
+    fill_here(sampler, sources, first, out, fill_words_here);
 }
 
-/// Makes elements `first..`.
+/// Two loops for each block of elements, one for the words and one for what becomes of them, simple enough for the compiler
+/// to vectorise.
 #[inline(always)]
 fn fill_here<const N: usize, S: Sampler<N>>(
     sampler: S,
     sources: [Source; N],
-    mut first: usize,
-    mut out: &mut [S::Output],
+    first: usize,
+    out: &mut [S::Output],
+    fill_words: impl Fn(Source, &mut [S::Word]),
 ) {
-    if sources.iter().any(|source| source.key.scheme() == Scheme::Legacy) {
-        return fill_legacy(sampler, sources, first, out);
-    }
-    while !out.is_empty() {
-        // The counters' high words are constant up to the next multiple of 2^32, which lets the loop vectorise.
-        let counters = sources.map(|source| source.skip(first).offset);
-        let left = |counter| usize::try_from((1 << 32) - u64::from(low_word(counter))).unwrap_or(usize::MAX);
-        let length = counters.into_iter().map(left).fold(out.len(), usize::min);
-        let (run, rest) = out.split_at_mut(length);
-        let schedules = sources.map(|source| KeySchedule::new(source.key));
-        for (offset, value) in run.iter_mut().enumerate() {
-            let words = std::array::from_fn(|number| {
-                let (schedule, counter) = (schedules[number], counters[number]);
-                let low = low_word(counter).wrapping_add(offset as u32);
-                let (first, second) = schedule.block(high_word(counter), low);
-                S::Word::from_block(first, second)
-            });
-            *value = sampler.sample(first + offset, words);
+    let mut words = [[S::Word::default(); BLOCK]; N];
+    for (number, block) in out.chunks_mut(BLOCK).enumerate() {
+        let first = first + number * BLOCK;
+        for (words, source) in words.iter_mut().zip(sources) {
+            fill_words(source.skip(first), &mut words[..block.len()]);
         }
-        first += length;
-        out = rest;
+        let words = words.each_ref().map(|words| &words[..block.len()]);
+        for (offset, value) in block.iter_mut().enumerate() {
+            *value = sampler.sample(first + offset, words.map(|words| words[offset]));
+        }
     }
 }
 
+/// The first words of a source.
 #[inline(always)]
-fn fill_legacy<const N: usize, S: Sampler<N>>(
-    sampler: S,
-    sources: [Source; N],
-    first: usize,
-    out: &mut [S::Output],
-) {
-    for (offset, value) in out.iter_mut().enumerate() {
-        let index = first + offset;
-        let words =
-            sources.map(|source| S::Word::legacy(source.key, source.skip(index).offset, source.total));
-        *value = sampler.sample(index, words);
+fn fill_words_here<W: Word>(source: Source, words: &mut [W]) {
+    let Source { key, offset, total } = source;
+    if key.scheme() == Scheme::Legacy {
+        for (word, index) in words.iter_mut().zip(offset..) {
+            *word = W::legacy(key, index, total);
+        }
+        return;
+    }
+    let schedule = KeySchedule::new(key);
+    // The counter's high word is constant up to the next multiple of 2^32, which lets the loop vectorise.
+    let left = usize::try_from((1 << 32) - u64::from(low_word(offset))).unwrap_or(usize::MAX);
+    let mut rest = words;
+    let mut offset = offset;
+    let mut length = left.min(rest.len());
+    while !rest.is_empty() {
+        let (high, low) = (high_word(offset), low_word(offset));
+        let (run, after) = rest.split_at_mut(length);
+        for (place, word) in run.iter_mut().enumerate() {
+            let (first, second) = schedule.block(high, low.wrapping_add(place as u32));
+            *word = W::from_block(first, second);
+        }
+        offset = offset.wrapping_add(length as u64);
+        rest = after;
+        length = rest.len();
     }
 }
 
@@ -253,6 +289,15 @@ pub(crate) mod tests {
         let mut portable = vec![S::Output::default(); count];
         fill_portable(sampler, sources(count), 0, &mut portable);
         let portable = bits_of(&portable);
+
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // Dispatch prefers what processors with AVX-512 have.
+            let mut narrow = vec![S::Output::default(); count];
+            // SAFETY: the processor has the features that the function is compiled for.
+            unsafe { fill_avx2_fma(sampler, sources(count), 0, &mut narrow) };
+            assert!(bits_of(&narrow) == portable, "{name} with AVX2");
+        }
 
         for threads in [1, 2, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -13,7 +13,7 @@ pub(crate) trait Word: Copy + Default + Send + Sync {
 }
 
 macro_rules! impl_word {
-    ($($word:ident: $in_32:literal a u32)*) => {$(
+    ($($word:ident)*) => {$(
         impl Word for $word {
             #[inline(always)]
             fn from_block(first: u32, second: u32) -> Self {
@@ -21,15 +21,16 @@ macro_rules! impl_word {
             }
 
             fn legacy(key: Key, index: u64, total: u64) -> Self {
-                let word = legacy_word(key, index / $in_32, total.div_ceil($in_32));
+                let in_32_bits = u64::from(u32::BITS / Self::BITS);
+                let word = legacy_word(key, index / in_32_bits, total.div_ceil(in_32_bits));
                 // The low bits come first.
-                (word >> (Self::BITS * (index % $in_32) as u32)) as Self
+                (word >> (Self::BITS * (index % in_32_bits) as u32)) as Self
             }
         }
     )*};
 }
 
-impl_word!(u8: 4 a u32 u16: 2 a u32 u32: 1 a u32);
+impl_word!(u8 u16 u32);
 
 impl Word for u64 {
     #[inline(always)]
