@@ -3,8 +3,10 @@
 
 mod device;
 pub mod golden;
+mod pending;
 
 pub use device::device;
+pub use pending::check_cases;
 
 /// The examples of the derive's docs, which its own crate can not run.
 #[cfg(doctest)]

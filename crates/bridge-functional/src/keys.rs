@@ -1,4 +1,4 @@
-use bridge_random::Key;
+use bridge_random::{Key, Separator};
 use bridge_vars::Name;
 
 /// The keys that a call's random streams start from, by the streams' names.
@@ -15,7 +15,10 @@ use bridge_vars::Name;
 /// ```
 #[doc(alias = "rngs")]
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Keys(Vec<(Name, Key)>);
+pub struct Keys {
+    keys: Vec<(Name, Key)>,
+    separator: Separator,
+}
 
 impl Keys {
     /// No key: nothing random may happen.
@@ -25,21 +28,43 @@ impl Keys {
 
     /// The key of a stream.
     pub fn get(&self, stream: &str) -> Option<Key> {
-        self.0.iter().find(|(name, _)| name == stream).map(|(_, key)| *key)
+        self.keys.iter().find(|(name, _)| name == stream).map(|(_, key)| *key)
     }
 
     /// Sets the key of a stream.
     pub fn set(&mut self, stream: impl Into<Name>, key: Key) {
         let stream = stream.into();
-        match self.0.iter_mut().find(|(name, _)| *name == stream) {
+        match self.keys.iter_mut().find(|(name, _)| *name == stream) {
             Some((_, old)) => *old = key,
-            None => self.0.push((stream, key)),
+            None => self.keys.push((stream, key)),
         }
+    }
+
+    /// With what keeps the names of a path apart where a key is derived from it: `flax_fix_rng_separator` of Flax.
+    ///
+    /// ```
+    /// use bridge_functional::{Call, Keys};
+    /// use bridge_random::{Separator, key};
+    /// use bridge_vars::Variables;
+    /// let keys = Keys::from(key(0)).with_separator(Separator::ZeroByte);
+    /// let drawn = |keys: &Keys| Call::new().keys(keys).apply(&Variables::default(), |scope| scope.make_rng("params"));
+    /// assert_ne!(drawn(&keys)?.0, drawn(&key(0).into())?.0);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    #[doc(alias = "flax_fix_rng_separator")]
+    #[must_use]
+    pub fn with_separator(self, separator: Separator) -> Self {
+        Self { separator, ..self }
+    }
+
+    /// What keeps the names of a path apart.
+    pub fn separator(&self) -> Separator {
+        self.separator
     }
 
     /// Streams and keys, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, Key)> {
-        self.0.iter().map(|(name, key)| (name, *key))
+        self.keys.iter().map(|(name, key)| (name, *key))
     }
 }
 
@@ -54,7 +79,7 @@ impl<N: Into<Name>> FromIterator<(N, Key)> for Keys {
 }
 impl From<Key> for Keys {
     fn from(key: Key) -> Self {
-        Self(vec![(Name::from_static("params"), key)])
+        Self::from_iter([(Name::from_static("params"), key)])
     }
 }
 impl<N: Into<Name>, const K: usize> From<[(N, Key); K]> for Keys {

@@ -34,6 +34,7 @@ mod layers;
 mod mode;
 mod module;
 mod scope;
+mod scope_rngs;
 mod value_and_grad;
 
 pub use call::Call;
@@ -44,4 +45,5 @@ pub use layers::{BatchNorm, Dense, Dropout};
 pub use mode::{InMode, Mode};
 pub use module::{FunctionalModule, class_name};
 pub use scope::{Scope, ScopeVariable};
+pub use scope_rngs::{ScopeRngs, lifted_name};
 pub use value_and_grad::{value_and_grad, value_and_grad_with};

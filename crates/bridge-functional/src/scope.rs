@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bridge_random::{Initializer, Key, PathItem, Separator, fold_static};
+use bridge_random::{Initializer, Key};
 use bridge_vars::{
     CollectionFilter, Leaf, Name, Param, Path, PathKey, Result, Tree, Value, VariableType, Variables,
 };
@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use rustc_hash::FxHashMap;
 
 use crate::error::ScopeError;
-use crate::{Child, FunctionalModule, Keys, Mode, class_name};
+use crate::{Child, FunctionalModule, Keys, Mode, ScopeRngs, class_name};
 
 /// What a functional module sees during a call: its parameters, variables, keys and children.
 ///
@@ -19,13 +19,13 @@ use crate::{Child, FunctionalModule, Keys, Mode, class_name};
 pub struct Scope {
     root: Arc<Root>,
     local: Arc<Mutex<Local>>,
+    rngs: ScopeRngs,
     path: Path,
     mode: Option<Mode>,
 }
 
 struct Root {
     variables: Mutex<Tree<Leaf>>,
-    keys: Keys,
     mutable: CollectionFilter,
     initializing: bool,
 }
@@ -33,8 +33,6 @@ struct Root {
 /// What belongs to one module in one call.
 #[derive(Default)]
 struct Local {
-    /// How often each stream was drawn from; goes on when the module is called again.
-    counters: Vec<(Name, u32)>,
     /// How many children of each class were named.
     classes: Vec<(Name, usize)>,
     names: FxHashMap<Name, Taken>,
@@ -59,8 +57,9 @@ impl Scope {
         initializing: bool,
     ) -> Self {
         let variables = Mutex::new(variables.into());
-        let root = Root { variables, keys, mutable, initializing };
-        Self { root: Arc::new(root), local: Arc::default(), path: Path::root(), mode }
+        let root = Root { variables, mutable, initializing };
+        let rngs = ScopeRngs::new(keys);
+        Self { root: Arc::new(root), local: Arc::default(), rngs, path: Path::root(), mode }
     }
 
     /// Where the module is in the tree of modules.
@@ -237,48 +236,27 @@ impl Scope {
 
     /// A new key of a random stream, or of `params` if the call has no key for it.
     ///
-    /// The key is Flax's: `fold_static(key of the stream, names on the path and the number of the draw)`.
+    /// The key is Flax's: `fold_static(key of the stream, names on the path and the number of the draw)`. See [`ScopeRngs`].
     ///
     /// # Errors
     /// [`ScopeError::StreamNotFound`].
     pub fn make_rng(&self, stream: &str) -> Result<Key> {
-        let keys = &self.root.keys;
-        let (stream, key) = match (keys.get(stream), keys.get(&PARAMS)) {
-            (Some(key), _) => (stream, key),
-            (None, Some(key)) => (PARAMS.as_str(), key),
-            (None, None) => {
-                return Err(ScopeError::StreamNotFound {
-                    path: self.path.clone(),
-                    stream: stream.into(),
-                    available: keys.iter().map(|(name, _)| name.to_string()).collect(),
-                }
-                .into());
-            }
-        };
-        let count = {
-            let mut local = self.local();
-            match local.counters.iter_mut().find(|(name, _)| name == stream) {
-                Some((_, count)) => {
-                    *count += 1;
-                    *count
-                }
-                None => {
-                    local.counters.push((stream.into(), 1));
-                    1
-                }
-            }
-        };
-        Ok(stream_key(key, &self.path, count))
+        self.rngs.make_rng(stream)
     }
 
     /// True if the call has a key for the stream, or for `params`.
     pub fn has_rng(&self, stream: &str) -> bool {
-        self.root.keys.get(stream).or_else(|| self.root.keys.get(&PARAMS)).is_some()
+        self.rngs.has_rng(stream)
     }
 
     /// The names of the streams that the call has keys for.
     pub fn streams(&self) -> impl Iterator<Item = &Name> {
-        self.root.keys.iter().map(|(name, _)| name)
+        self.rngs.streams()
+    }
+
+    /// The random streams, as lifted transforms need them.
+    pub fn rngs(&self) -> &ScopeRngs {
+        &self.rngs
     }
 
     /// Calls a child that is named after its class and number: `Dense_0`.
@@ -352,7 +330,8 @@ impl Scope {
     fn child_scope(&self, name: Name) -> Result<Self> {
         self.reserve(&name, None)?;
         let local = Arc::clone(self.local().children.entry(name.clone()).or_default());
-        Ok(Self { root: self.root.clone(), local, path: self.path.join(name), mode: self.mode })
+        let rngs = self.rngs.child(name.clone());
+        Ok(Self { root: self.root.clone(), local, rngs, path: self.path.join(name), mode: self.mode })
     }
 
     /// A name is free for a child if nothing has it, and for a variable if no child and no variable of its
@@ -437,17 +416,6 @@ impl Scope {
     fn local(&self) -> MutexGuard<'_, Local> {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The key that a scope at `path` draws for the `count`th time, counted from 1, from a stream that started
-/// with `key`.
-fn stream_key(key: Key, path: &Path, count: u32) -> Key {
-    // The path of a scope is of names alone.
-    let names = path.keys().iter().filter_map(|key| match key {
-        PathKey::Name(name) => Some(PathItem::Name(name)),
-        PathKey::Index(_) => None,
-    });
-    fold_static(key, names.chain([PathItem::Count(count)]), Separator::None)
 }
 
 impl fmt::Debug for Scope {

@@ -52,6 +52,42 @@ pub enum GraphError {
         /// The stream's name.
         stream: String,
     },
+    /// A random stream that holds a batch of keys was drawn from.
+    #[error(
+        "the random stream `{stream}` holds a batch of keys of shape {shape:?}: draw from one of its lanes, \
+         `stream.lanes()?`, or restore what it was split from"
+    )]
+    StreamBatched {
+        /// The stream's name.
+        stream: String,
+        /// The shape of its keys.
+        shape: Vec<usize>,
+    },
+    /// A random stream has no lanes, or not as many as another.
+    #[error(
+        "the random stream `{stream}` has keys of shape {shape:?}: expected a batch of {expected} lanes, \
+         as `split` makes"
+    )]
+    StreamLanes {
+        /// The stream's name.
+        stream: String,
+        /// The shape of its keys.
+        shape: Vec<usize>,
+        /// How many lanes were expected.
+        expected: String,
+    },
+    /// A random stream's key and count are not what a stream has.
+    #[error(
+        "the random stream `{stream}` has {key} with {count}: expected a key with a count, or as many of both"
+    )]
+    StreamForm {
+        /// The stream's name.
+        stream: String,
+        /// What stands for its key.
+        key: String,
+        /// What stands for its count.
+        count: String,
+    },
     /// Parameters that the filter matched took no part in the loss.
     #[error(
         "no gradient reached {}: leave them out of the filter, or find where the graph was cut \

@@ -18,10 +18,13 @@ mod graphdef;
 mod merge;
 mod mode;
 mod registry;
+mod reseed;
+mod rng_stream;
 mod rngs;
 mod shared;
 mod source;
 mod split;
+mod split_rngs;
 mod update;
 mod value_and_grad;
 mod visit;
@@ -40,10 +43,13 @@ pub use mode::{
     DETERMINISTIC, EVALUATING, EVALUATION_FLAGS, USE_RUNNING_AVERAGE, eval, set_evaluating, set_flags, train,
 };
 pub use registry::Registry;
-pub use rngs::{RngSeed, RngStream, Rngs, reseed, restart_streams};
+pub use reseed::{ReseedPolicy, iter_streams, reseed, reseed_with, restart_streams};
+pub use rng_stream::{RngSeed, RngStream};
+pub use rngs::Rngs;
 pub use shared::Shared;
 pub use source::{BareTensor, BareTensorKind, Source};
 pub use split::{graphdef, split, split_by, split_dyn, state};
+pub use split_rngs::{RngBackup, fork_rngs, split_rngs, split_rngs_squeezed};
 pub use update::update;
 pub use value_and_grad::{gradients, value_and_grad, value_and_grad_with};
 pub use visit::{Field, StatefulModule, Structure, Visit, Visitor};

@@ -1,143 +1,11 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use bridge_random::{Key, key};
-use bridge_vars::{Metadata, Name, PathKey, Result, RngCount, RngKey};
-use candle_core::{DType, Device};
+use bridge_random::Key;
+use bridge_vars::{Filter, Name, Path, PathKey, Result};
+use candle_core::{DType, Device, Shape};
 use indexmap::IndexMap;
 
 use crate::error::GraphError;
-use crate::{Field, GraphNode, Source, StatefulModule, Structure, Visit, Visitor, iter_graph, visit_static};
-
-/// A random stream: a key, and how often it was drawn from. Each draw gives a new key.
-///
-/// Both are variables, so a saved module goes on where it stopped. The keys are Flax's: the `n`th draw is
-/// `fold_in(key, n)`.
-///
-/// ```
-/// use bridge_graph::RngStream;
-/// use bridge_random::key;
-/// let stream = RngStream::new("dropout", key(0));
-/// assert_eq!(stream.draw()?, key(0).fold_in(0));
-/// assert_eq!(stream.draw()?, key(0).fold_in(1));
-/// # Ok::<(), bridge_vars::Error>(())
-/// ```
-#[doc(alias = "nnx.RngStream")]
-#[derive(Debug)]
-pub struct RngStream {
-    key: RngKey,
-    count: RngCount,
-    sealed: AtomicBool,
-}
-
-impl RngStream {
-    /// A stream that nothing was drawn from yet. Its name is the tag of its variables.
-    pub fn new(name: impl Into<Name>, key: Key) -> Self {
-        let tag = Metadata::from_iter([(Metadata::TAG, name.into().to_string())]);
-        let (key, count) = (RngKey::new(key), RngCount::new(0));
-        key.set_metadata(tag.clone());
-        count.set_metadata(tag);
-        Self { key, count, sealed: AtomicBool::new(false) }
-    }
-
-    /// The stream's name.
-    #[doc(alias = "tag")]
-    pub fn name(&self) -> Name {
-        self.key.metadata().tag().unwrap_or_default().into()
-    }
-
-    /// A new key.
-    ///
-    /// # Errors
-    /// [`GraphError::StreamSealed`] inside a functional call that was given no key for this stream.
-    #[doc(alias = "__call__")]
-    pub fn draw(&self) -> Result<Key> {
-        if self.is_sealed() {
-            return Err(GraphError::StreamSealed { stream: self.name().to_string() }.into());
-        }
-        Ok(self.key.key()?.fold_in(self.count.next_count()?))
-    }
-
-    /// A stream of the same name that starts from a new key of this one.
-    ///
-    /// # Errors
-    /// Those of [`RngStream::draw`].
-    pub fn fork(&self) -> Result<Self> {
-        Ok(Self::new(self.name(), self.draw()?))
-    }
-
-    /// Starts again from another key.
-    pub fn restart(&self, key: Key) {
-        self.key.set(key);
-        self.count.set(0);
-        self.sealed.store(false, Ordering::Relaxed);
-    }
-
-    /// Makes every further draw an error, until the stream is restarted.
-    pub fn seal(&self) {
-        self.sealed.store(true, Ordering::Relaxed);
-    }
-
-    /// True if draws are errors.
-    pub fn is_sealed(&self) -> bool {
-        self.sealed.load(Ordering::Relaxed)
-    }
-}
-
-impl Visit for RngStream {
-    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.enter(Structure::Module(Name::from_static("RngStream")), Some(self))?;
-        visitor.child(&PathKey::from_static("count"), &self.count)?;
-        visitor.child(&PathKey::from_static("key"), &self.key)?;
-        visitor.exit()
-    }
-}
-impl Field for RngStream {
-    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
-        source.enter(&Structure::Module(Name::from_static("RngStream")))?;
-        let count = source.child(&PathKey::from_static("count"))?;
-        let key = source.child(&PathKey::from_static("key"))?;
-        source.exit()?;
-        Ok(Self { key, count, sealed: AtomicBool::new(false) })
-    }
-}
-impl StatefulModule for RngStream {
-    fn type_name(&self) -> &'static str {
-        Self::static_type_name()
-    }
-    fn static_type_name() -> &'static str {
-        "RngStream"
-    }
-}
-
-/// What a random stream can start from: a seed or a key.
-#[derive(Clone, Copy, Debug)]
-pub struct RngSeed(Key);
-
-impl From<i64> for RngSeed {
-    fn from(seed: i64) -> Self {
-        Self(key(seed))
-    }
-}
-impl From<i32> for RngSeed {
-    fn from(seed: i32) -> Self {
-        i64::from(seed).into()
-    }
-}
-impl From<u32> for RngSeed {
-    fn from(seed: u32) -> Self {
-        i64::from(seed).into()
-    }
-}
-impl From<Key> for RngSeed {
-    fn from(key: Key) -> Self {
-        Self(key)
-    }
-}
-impl From<RngSeed> for Key {
-    fn from(seed: RngSeed) -> Self {
-        seed.0
-    }
-}
+use crate::split_rngs::matches;
+use crate::{Field, RngSeed, RngStream, Source, StatefulModule, Structure, Visit, Visitor, visit_static};
 
 /// Named random streams, and where new tensors go: what a stateful module is constructed with.
 ///
@@ -181,7 +49,7 @@ impl Rngs {
     #[must_use]
     pub fn with_stream(mut self, name: impl Into<Name>, seed: impl Into<RngSeed>) -> Self {
         let name = name.into();
-        let stream = RngStream::new(name.clone(), seed.into().into());
+        let stream = RngStream::new(name.clone(), seed);
         self.streams.insert(name, stream);
         // `default` comes last, as in Flax.
         if let Some(default) = self.streams.shift_remove(&Self::DEFAULT) {
@@ -243,9 +111,117 @@ impl Rngs {
     /// # Errors
     /// Those of [`RngStream::draw`].
     pub fn fork(&self) -> Result<Self> {
-        let fork = |(name, stream): (&Name, &RngStream)| Ok((name.clone(), stream.fork()?));
-        let streams = self.streams.iter().map(fork).collect::<Result<_>>()?;
-        Ok(Self { streams, device: self.device.clone(), dtype: self.dtype })
+        self.map(RngStream::fork)
+    }
+
+    /// The same streams, each holding a batch of keys that are split from a new key of the one here.
+    ///
+    /// ```
+    /// use bridge_graph::Rngs;
+    /// let rngs = Rngs::new(0);
+    /// // A random stream for each of five modules to construct.
+    /// let lanes = rngs.split(5)?.lanes()?;
+    /// assert_eq!(lanes.len(), 5);
+    /// assert_ne!(lanes[0].draw("params")?, lanes[1].draw("params")?);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`RngStream::split`].
+    pub fn split(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        self.map(|stream| stream.split(shape.clone()))
+    }
+
+    /// The same streams, each split to the shape of the first filter that matches it.
+    ///
+    /// What no filter matches, and what matches one without a shape, starts again from its key, and the stream here is not
+    /// drawn from, as in Flax.
+    ///
+    /// ```
+    /// use bridge_graph::Rngs;
+    /// use bridge_vars::Filter;
+    /// let rngs = Rngs::new(0).with_stream("params", 1).with_stream("dropout", 2);
+    /// let split = rngs.split_by([
+    ///     (Filter::tag("params"), Some(3.into())),
+    ///     (Filter::tag("dropout"), None),
+    ///     (Filter::Everything, Some((2, 2).into())),
+    /// ])?;
+    /// assert_eq!(split.stream("params")?.shape()?.dims(), [3]);
+    /// assert_eq!(split.stream("dropout")?.shape()?.rank(), 0);
+    /// assert_eq!(split.stream("default")?.shape()?.dims(), [2, 2]);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`RngStream::split`].
+    pub fn split_by(&self, rules: impl IntoIterator<Item = (Filter, Option<Shape>)>) -> Result<Self> {
+        let rules: Vec<_> = rules.into_iter().collect();
+        self.map(|stream| {
+            for (filter, shape) in &rules {
+                if matches(filter, &Path::from(PathKey::Name(stream.name())), stream)? {
+                    return match shape {
+                        Some(shape) => stream.split(shape.clone()),
+                        None => Ok(RngStream::new(stream.name(), stream.seed()?)),
+                    };
+                }
+            }
+            Ok(RngStream::new(stream.name(), stream.seed()?))
+        })
+    }
+
+    /// The same streams, each holding one new key of the one here in every place of a batch.
+    ///
+    /// # Errors
+    /// Those of [`RngStream::broadcast`].
+    pub fn broadcast(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        self.map(|stream| stream.broadcast(shape.clone()))
+    }
+
+    /// The lanes of batches along their first dimension. A stream that holds a single key goes on in each lane by itself.
+    ///
+    /// # Errors
+    /// [`GraphError::StreamLanes`] if no stream holds a batch, or not all have as many lanes.
+    pub fn lanes(&self) -> Result<Vec<Self>> {
+        let mut first: Option<usize> = None;
+        for stream in self.streams.values() {
+            let (shape, stream) = (stream.shape()?.into_dims(), stream.name().to_string());
+            match (shape.first(), first) {
+                (Some(lanes), Some(expected)) if *lanes != expected => {
+                    return Err(
+                        GraphError::StreamLanes { stream, shape, expected: expected.to_string() }.into()
+                    );
+                }
+                (Some(lanes), None) => first = Some(*lanes),
+                _ => {}
+            }
+        }
+        let Some(count) = first else {
+            let (stream, shape) = (Self::DEFAULT.to_string(), Vec::new());
+            return Err(GraphError::StreamLanes { stream, shape, expected: "any number of".into() }.into());
+        };
+        let mut lanes: Vec<Self> = (0..count).map(|_| self.without_streams()).collect();
+        for (name, stream) in &self.streams {
+            let streams = match stream.shape()?.rank() {
+                0 => (0..count).map(|_| stream.copy()).collect::<Result<Vec<_>>>()?,
+                _ => stream.lanes()?,
+            };
+            for (lane, stream) in lanes.iter_mut().zip(streams) {
+                lane.streams.insert(name.clone(), stream);
+            }
+        }
+        Ok(lanes)
+    }
+
+    fn map(&self, f: impl Fn(&RngStream) -> Result<RngStream>) -> Result<Self> {
+        let each = |(name, stream): (&Name, &RngStream)| Ok((name.clone(), f(stream)?));
+        let streams = self.streams.iter().map(each).collect::<Result<_>>()?;
+        Ok(Self { streams, ..self.without_streams() })
+    }
+
+    fn without_streams(&self) -> Self {
+        Self { streams: IndexMap::new(), device: self.device.clone(), dtype: self.dtype }
     }
 }
 
@@ -295,65 +271,11 @@ impl StatefulModule for Rngs {
     }
 }
 
-/// Starts a module's random streams again from these keys.
-///
-/// The streams whose name is given are met in sorted order of their paths; the `i`th of a name starts from
-/// `fold_in(key, i)`, as in Flax. Names that no stream has are ignored.
-///
-/// ```
-/// use bridge_graph::{RngStream, reseed};
-/// use bridge_random::key;
-/// let streams = vec![RngStream::new("dropout", key(7)), RngStream::new("dropout", key(8))];
-/// reseed(&streams, [("dropout", 0)])?;
-/// assert_eq!(streams[1].draw()?, key(0).fold_in(1).fold_in(0));
-/// # Ok::<(), bridge_vars::Error>(())
-/// ```
-///
-/// # Errors
-/// None that a derived module causes.
-#[doc(alias = "nnx.reseed")]
-pub fn reseed<M: Visit + ?Sized, N: Into<Name>, S: Into<RngSeed>>(
-    module: &M,
-    keys: impl IntoIterator<Item = (N, S)>,
-) -> Result<()> {
-    let keys: IndexMap<Name, Key> =
-        keys.into_iter().map(|(name, seed)| (name.into(), seed.into().into())).collect();
-    restart_streams(module, &Vec::from_iter(keys), false).map(|_| ())
-}
-
-/// [`reseed`] that can seal the streams whose name is not given, so that every further draw from them is an error
-/// until they are reseeded; says how many streams of each name there are.
-///
-/// # Errors
-/// None that a derived module causes.
-pub fn restart_streams<M: Visit + ?Sized>(
-    module: &M,
-    keys: &[(Name, Key)],
-    seal_others: bool,
-) -> Result<Vec<u32>> {
-    let mut met = vec![0; keys.len()];
-    iter_graph(module, |_, node| {
-        let GraphNode::Module(module) = node else { return Ok(()) };
-        let module: &dyn std::any::Any = module;
-        let Some(stream) = module.downcast_ref::<RngStream>() else { return Ok(()) };
-        let name = stream.name();
-        match keys.iter().zip(&mut met).find(|((given, _), _)| *given == name) {
-            Some(((_, key), met)) => {
-                stream.restart(key.fold_in(*met));
-                *met += 1;
-            }
-            None if seal_others => stream.seal(),
-            None => {}
-        }
-        Ok(())
-    })?;
-    Ok(met)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{merge, split};
+    use bridge_random::key;
 
     #[test]
     fn falls_back_to_default_and_says_what_there_is() {
@@ -381,12 +303,28 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_stream_is_opened_by_reseeding() {
-        let stream = RngStream::new("dropout", key(0));
-        restart_streams(&stream, &[], true).unwrap();
-        let error = stream.draw().unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(GraphError::StreamSealed { .. })), "{error}");
-        reseed(&stream, [("params", 1), ("dropout", 2)]).unwrap();
-        assert_eq!(stream.draw().unwrap(), key(2).fold_in(0).fold_in(0));
+    fn lanes_go_by_the_batches_and_copy_the_rest() {
+        let rngs = Rngs::new(0).with_stream("params", 1).with_dtype(DType::F64);
+        rngs.draw("default").unwrap();
+        let split = rngs.split_by([(Filter::tag("params"), Some(2.into()))]).unwrap();
+        assert_eq!(rngs.draw("params").unwrap(), key(1).fold_in(1));
+        split.draw("default").unwrap();
+        let lanes = split.lanes().unwrap();
+        assert_eq!(lanes.len(), 2);
+        for (index, lane) in lanes.iter().enumerate() {
+            assert_eq!(lane.draw("params").unwrap(), key(1).fold_in(0).fold_in(index as u32).fold_in(0));
+            assert_eq!(lane.draw("default").unwrap(), key(0).fold_in(1));
+            assert_eq!(lane.dtype(), DType::F64);
+        }
+        let uneven = Rngs::from_streams([
+            ("a", key(0).split_array(2).unwrap()),
+            ("b", key(0).split_array(3).unwrap()),
+        ]);
+        let error = uneven.lanes().unwrap_err().to_string();
+        assert!(
+            error.starts_with("the random stream `b` has keys of shape [3]: expected a batch of 2 lanes"),
+            "{error}"
+        );
+        assert!(Rngs::new(0).lanes().is_err());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bridge_graph::{
     GraphError, Program, Registry, Rngs, Shared, StatefulModule, split, split_dyn, state, update,
 };
-use bridge_random::key;
+use bridge_random::{CountArray, KeyArray, Scheme, key};
 use bridge_train::{
     AdamW, Checkpoint, CheckpointError, CheckpointFile, Optimizer, load, load_as, rebuild, save,
 };
@@ -454,4 +454,30 @@ fn a_single_variable_or_leaf_is_a_part_too() {
     let place = Place::new();
     Checkpoint::new().state("x", &alone).unwrap().save(place.path()).unwrap();
     assert!(place.open().state("x").unwrap().identical(&alone).unwrap());
+}
+
+#[test]
+fn random_keys_keep_their_scheme_and_their_batch() {
+    let legacy = key(1).with_scheme(Scheme::Legacy);
+    let batch = key(2).split_array((2, 3)).unwrap();
+    let values = [
+        Value::from(legacy),
+        batch.clone().into(),
+        batch.map(|key| key.with_scheme(Scheme::Legacy)).into(),
+        CountArray::new((3, 1), vec![1, 2, 3]).unwrap().into(),
+        CountArray::new((0, 2), vec![]).unwrap().into(),
+        key(0).split_array((2, 0)).unwrap().into(),
+    ];
+    for value in values {
+        let state = State::from(Tree::Leaf(RngKey::leaf(value)));
+        let place = Place::new();
+        Checkpoint::new().state("x", &state).unwrap().save(place.path()).unwrap();
+        let read = place.open().state("x").unwrap();
+        assert!(read.identical(&state).unwrap(), "{read:?} or {state:?}");
+    }
+    let mixed = KeyArray::from(vec![key(1), legacy]);
+    let state = of([("streams", RngKey::leaf(mixed))]);
+    let (error, text) = error(Checkpoint::new().state("x", &state));
+    assert!(matches!(error.downcast_ref(), Some(CheckpointError::MixedKeys { .. })), "{text}");
+    assert!(text.starts_with("streams of part `x` is a batch of keys of several schemes"), "{text}");
 }

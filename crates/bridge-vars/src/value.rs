@@ -2,7 +2,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use bridge_random::Key;
+use bridge_random::{CountArray, Key, KeyArray};
 use candle_core::{Tensor, Var};
 use serde_json::Value as Json;
 
@@ -20,6 +20,10 @@ pub enum Value {
     Key(Key),
     /// A count.
     Count(u32),
+    /// A batch of random keys.
+    Keys(Arc<KeyArray>),
+    /// A batch of counts.
+    Counts(Arc<CountArray>),
     /// Something that a higher layer knows.
     Opaque(Arc<dyn Opaque>),
 }
@@ -98,6 +102,28 @@ impl Value {
         }
     }
 
+    /// The batch of random keys.
+    ///
+    /// # Errors
+    /// If it is not a batch of random keys.
+    pub fn keys(&self) -> Result<&KeyArray> {
+        match self {
+            Self::Keys(keys) => Ok(keys),
+            other => Err(other.is_not("a batch of random keys").into()),
+        }
+    }
+
+    /// The batch of counts.
+    ///
+    /// # Errors
+    /// If it is not a batch of counts.
+    pub fn counts(&self) -> Result<&CountArray> {
+        match self {
+            Self::Counts(counts) => Ok(counts),
+            other => Err(other.is_not("a batch of counts").into()),
+        }
+    }
+
     /// A higher layer's leaf, if it is a `T`.
     ///
     /// # Errors
@@ -133,6 +159,8 @@ impl Value {
             Self::Tensor(_) => "a tensor",
             Self::Key(_) => "a random key",
             Self::Count(_) => "a count",
+            Self::Keys(_) => "a batch of random keys",
+            Self::Counts(_) => "a batch of counts",
             Self::Opaque(leaf) => leaf.type_name(),
         }
     }
@@ -156,17 +184,22 @@ impl Value {
             (Self::Tensor(a), Self::Tensor(b)) => Arc::ptr_eq(&a.0, &b.0),
             (Self::Key(a), Self::Key(b)) => a == b,
             (Self::Count(a), Self::Count(b)) => a == b,
+            (Self::Keys(a), Self::Keys(b)) => Arc::ptr_eq(a, b),
+            (Self::Counts(a), Self::Counts(b)) => Arc::ptr_eq(a, b),
             (Self::Opaque(a), Self::Opaque(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
 
-    /// True if one can take the place of the other: tensors of one shape and dtype, or other values of one kind.
+    /// True if one can take the place of the other: tensors of one shape and dtype, batches of one shape, or other values
+    /// of one kind.
     pub fn has_form_of(&self, other: &Value) -> bool {
         match (self, other) {
             (Self::Tensor(a), Self::Tensor(b)) => {
                 a.get().dtype() == b.get().dtype() && a.get().shape() == b.get().shape()
             }
+            (Self::Keys(a), Self::Keys(b)) => a.dims() == b.dims(),
+            (Self::Counts(a), Self::Counts(b)) => a.dims() == b.dims(),
             (Self::Tensor(_), _) | (_, Self::Tensor(_)) => false,
             (a, b) => a.kind() == b.kind(),
         }
@@ -181,6 +214,8 @@ impl Value {
             (Self::Tensor(a), Self::Tensor(b)) => Arc::ptr_eq(&a.0, &b.0) || same_bits(a.get(), b.get())?,
             (Self::Key(a), Self::Key(b)) => a == b,
             (Self::Count(a), Self::Count(b)) => a == b,
+            (Self::Keys(a), Self::Keys(b)) => a == b,
+            (Self::Counts(a), Self::Counts(b)) => a == b,
             (Self::Opaque(a), Self::Opaque(b)) => a.equals(&**b),
             _ => false,
         })
@@ -217,6 +252,24 @@ impl From<u32> for Value {
         Self::Count(count)
     }
 }
+/// A batch without dimensions is its only key.
+impl From<KeyArray> for Value {
+    fn from(keys: KeyArray) -> Self {
+        match keys.scalar() {
+            Some(key) => Self::Key(*key),
+            None => Self::Keys(Arc::new(keys)),
+        }
+    }
+}
+/// A batch without dimensions is its only count.
+impl From<CountArray> for Value {
+    fn from(counts: CountArray) -> Self {
+        match counts.scalar() {
+            Some(count) => Self::Count(*count),
+            None => Self::Counts(Arc::new(counts)),
+        }
+    }
+}
 impl From<Arc<dyn Opaque>> for Value {
     fn from(leaf: Arc<dyn Opaque>) -> Self {
         Self::Opaque(leaf)
@@ -229,6 +282,8 @@ impl fmt::Debug for Value {
             Self::Tensor(tensor) => fmt::Debug::fmt(tensor, f),
             Self::Key(key) => fmt::Debug::fmt(key, f),
             Self::Count(count) => write!(f, "Count({count})"),
+            Self::Keys(keys) => write!(f, "Keys({keys:?})"),
+            Self::Counts(counts) => write!(f, "Counts({counts:?})"),
             Self::Opaque(leaf) => fmt::Debug::fmt(leaf, f),
         }
     }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use bridge_graph::{Program, Visit, split_dyn};
+use bridge_random::{KeyArray, Scheme};
 use bridge_vars::{Leaf, Path, Result, State, Value, Variables};
 use candle_core::{Device, Tensor};
 use safetensors::Dtype;
@@ -192,8 +193,13 @@ impl Checkpoint {
 fn stored(part: &str, path: &Path, value: &Value) -> Result<(Option<Host>, Option<Tensor>)> {
     Ok(match value {
         Value::Tensor(tensor) => (None, Some(tensor.get().clone())),
-        Value::Key(key) => (Some(Host::Key), Some(Tensor::new(&key.words(), &Device::Cpu)?)),
+        Value::Key(key) => stored_keys(part, path, &(*key).into())?,
+        Value::Keys(keys) => stored_keys(part, path, keys)?,
         Value::Count(count) => (Some(Host::Count), Some(Tensor::new(*count, &Device::Cpu)?)),
+        Value::Counts(counts) => {
+            let tensor = Tensor::from_slice(counts.elements(), counts.dims(), &Device::Cpu)?;
+            (Some(Host::Count), Some(tensor))
+        }
         other => match other.opaque::<Program>() {
             Ok(program) => (Some(Host::Graphdef(program.encode()?)), None),
             Err(_) => {
@@ -202,4 +208,18 @@ fn stored(part: &str, path: &Path, value: &Value) -> Result<(Option<Host>, Optio
             }
         },
     })
+}
+
+fn stored_keys(part: &str, path: &Path, keys: &KeyArray) -> Result<(Option<Host>, Option<Tensor>)> {
+    let host = match keys.elements() {
+        [first, rest @ ..] if rest.iter().any(|key| key.scheme() != first.scheme()) => {
+            let (part, path) = (part.to_owned(), path.clone());
+            return Err(CheckpointError::MixedKeys { part, path }.into());
+        }
+        [key, ..] if key.scheme() != Scheme::default() => Host::LegacyKey,
+        _ => Host::Key,
+    };
+    let words: Vec<u32> = keys.elements().iter().flat_map(|key| key.words()).collect();
+    let dims = [keys.dims(), &[2]].concat();
+    Ok((Some(host), Some(Tensor::from_vec(words, dims, &Device::Cpu)?)))
 }

@@ -56,7 +56,11 @@ pub(super) struct LeafEntry {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Host {
+    /// Keys as words, on the tensor's last dimension: one, or a batch in the shape of the other dimensions.
     Key,
+    /// The same, of keys of the legacy scheme.
+    LegacyKey,
+    /// A count, or a batch of them.
     Count,
     Graphdef(Json),
 }

@@ -62,6 +62,17 @@ pub enum CheckpointError {
         /// The latest version that can be read.
         supported: u64,
     },
+    /// A batch of random keys that draw in different ways.
+    #[error(
+        "{} of {} is a batch of keys of several schemes, which a file does not hold: give them one, \
+         `keys.map(|key| key.with_scheme(scheme))`", .path, name_of(.part)
+    )]
+    MixedKeys {
+        /// The part that it belongs to.
+        part: String,
+        /// Where in the part.
+        path: Path,
+    },
     /// The file has no such part.
     #[error("`{}` has no {}, found {}", .file.display(), name_of(.part), list(.available))]
     PartNotFound {

@@ -7,7 +7,7 @@ use bridge_graph::{
     BareTensor, Field, GraphDef, GraphError, GraphNode, Mismatch, Program, Registry, StatefulModule, Visit,
     iter_graph, merge, update,
 };
-use bridge_random::Key;
+use bridge_random::{CountArray, Key, KeyArray, Scheme};
 use bridge_vars::{Leaf, Opaque, Result, State, Tree, Value, VariableType, Variables};
 use candle_core::{Device, Tensor};
 use serde_json::Value as Json;
@@ -199,16 +199,27 @@ impl CheckpointFile {
                 let program: Arc<dyn Opaque> = Arc::new(self.program(graphdef)?);
                 program.into()
             }
-            Some(Host::Key) => {
-                let words = self.tensor(part, entry, &Device::Cpu)?.to_vec1::<u32>()?;
-                let [first, second] = words.try_into().unwrap_or_default();
-                Key::from_words([first, second]).into()
+            Some(Host::Key) => self.keys(part, entry, Scheme::Partitionable)?.into(),
+            Some(Host::LegacyKey) => self.keys(part, entry, Scheme::Legacy)?.into(),
+            Some(Host::Count) => {
+                let counts = self.tensor(part, entry, &Device::Cpu)?;
+                CountArray::new(counts.shape(), counts.flatten_all()?.to_vec1()?)?.into()
             }
-            Some(Host::Count) => self.tensor(part, entry, &Device::Cpu)?.to_scalar::<u32>()?.into(),
             None => Value::from(self.tensor(part, entry, &self.device)?),
         };
         let kind = VariableType::from_name_and_collection(&entry.kind, &entry.collection);
         Ok(Leaf { kind, value, metadata: entry.metadata.clone() })
+    }
+
+    /// A batch of keys, whose words are on the last dimension; a single key has no other.
+    fn keys(&self, part: &str, entry: &LeafEntry, scheme: Scheme) -> Result<KeyArray> {
+        let words = self.tensor(part, entry, &Device::Cpu)?;
+        let mut dims = words.dims().to_vec();
+        dims.pop();
+        let words = words.flatten_all()?.to_vec1::<u32>()?;
+        let (pairs, _) = words.as_chunks::<2>();
+        let keys = pairs.iter().map(|pair| Key::from_words(*pair).with_scheme(scheme));
+        Ok(KeyArray::new(dims, keys.collect())?)
     }
 
     fn program(&self, graphdef: &Json) -> Result<Program> {

@@ -150,8 +150,8 @@ fn describe(json: &str) -> Result<BTreeMap<String, Part>, Refused> {
 
 fn holds(leaf: &LeafEntry, place: &Place) -> bool {
     match leaf.host {
-        Some(Host::Key) => place.dtype == DType::U32 && place.shape == [2],
-        Some(Host::Count) => place.dtype == DType::U32 && place.shape.is_empty(),
+        Some(Host::Key | Host::LegacyKey) => place.dtype == DType::U32 && place.shape.last() == Some(&2),
+        Some(Host::Count) => place.dtype == DType::U32,
         Some(Host::Graphdef(_)) | None => true,
     }
 }

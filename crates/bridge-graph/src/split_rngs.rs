@@ -1,0 +1,147 @@
+use bridge_vars::{Filter, Leaf, Path, PathKey, Result, RngCount, RngKey};
+use candle_core::Shape;
+
+use crate::{RngStream, Visit, iter_streams};
+
+/// Makes each random stream of a module a batch of streams, in place: what a function over a batch of examples or of
+/// modules draws from, each lane by itself.
+///
+/// A stream is split if the filter matches its key and its count. The backup that is returned puts back what was there, with
+/// the one draw that the split took counted.
+///
+/// ```
+/// use bridge_graph::{Rngs, split_rngs};
+/// use bridge_random::key;
+/// use bridge_vars::Filter;
+/// let rngs = Rngs::new(0).with_stream("dropout", 1);
+/// let backup = split_rngs(&rngs, 3, Filter::tag("dropout"))?;
+/// assert_eq!(rngs.stream("dropout")?.lanes()?.len(), 3);
+/// backup.restore();
+/// assert_eq!(rngs.draw("dropout")?, key(1).fold_in(1));
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`RngStream::split`]. What was split until then stays so.
+#[doc(alias = "nnx.split_rngs")]
+pub fn split_rngs<M: Visit + ?Sized>(
+    module: &M,
+    shape: impl Into<Shape>,
+    only: impl Into<Filter>,
+) -> Result<RngBackup> {
+    let shape = shape.into();
+    replace(module, &only.into(), |stream| stream.split(shape.clone()))
+}
+
+/// [`split_rngs`] into one lane, which takes the stream's place: `squeeze` of Flax.
+///
+/// # Errors
+/// Those of [`RngStream::draw`]. What was split until then stays so.
+#[doc(alias = "nnx.split_rngs")]
+pub fn split_rngs_squeezed<M: Visit + ?Sized>(module: &M, only: impl Into<Filter>) -> Result<RngBackup> {
+    replace(module, &only.into(), |stream| {
+        let [lane] = stream.draw()?.split();
+        Ok(RngStream::new(stream.name(), lane))
+    })
+}
+
+/// Makes each random stream of a module that the filter matches a fork of itself, in place. The backup that is returned puts
+/// back what was there, with the one draw that the fork took counted.
+///
+/// # Errors
+/// Those of [`RngStream::fork`]. What was forked until then stays so.
+#[doc(alias = "nnx.fork_rngs")]
+pub fn fork_rngs<M: Visit + ?Sized>(module: &M, only: impl Into<Filter>) -> Result<RngBackup> {
+    replace(module, &only.into(), RngStream::fork)
+}
+
+fn replace<M: Visit + ?Sized>(
+    module: &M,
+    only: &Filter,
+    make: impl Fn(&RngStream) -> Result<RngStream>,
+) -> Result<RngBackup> {
+    let mut backup = RngBackup(Vec::new());
+    iter_streams(module, |path, stream| {
+        if matches(only, path, stream)? {
+            let new = make(stream)?;
+            let (key, count) = (stream.key().clone(), stream.count().clone());
+            backup.0.push(Saved { was: (key.leaf()?, count.leaf()?), key, count });
+            stream.restart(new.seed()?);
+        }
+        Ok(())
+    })?;
+    Ok(backup)
+}
+
+/// True if a filter matches both variables of a stream.
+pub(crate) fn matches(filter: &Filter, path: &Path, stream: &RngStream) -> Result<bool> {
+    Ok(filter.matches(&path.join(PathKey::from_static("key")), &stream.key().leaf()?)
+        && filter.matches(&path.join(PathKey::from_static("count")), &stream.count().leaf()?))
+}
+
+/// What random streams were before [`split_rngs`] or [`fork_rngs`].
+#[doc(alias = "nnx.SplitBackups")]
+#[must_use = "streams stay as they are until they are restored"]
+#[derive(Debug)]
+pub struct RngBackup(Vec<Saved>);
+
+#[derive(Debug)]
+struct Saved {
+    key: RngKey,
+    count: RngCount,
+    was: (Leaf, Leaf),
+}
+
+impl RngBackup {
+    /// Puts back the streams' keys and counts.
+    #[doc(alias = "nnx.restore_rngs")]
+    pub fn restore(self) {
+        for Saved { key, count, was } in self.0 {
+            key.set(was.0.value);
+            count.set(was.1.value);
+        }
+    }
+
+    /// Runs `f`, then puts the streams back, whether it failed or not.
+    ///
+    /// # Errors
+    /// What `f` returns.
+    pub fn restore_after<T>(self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = f();
+        self.restore();
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rngs;
+    use bridge_random::key;
+
+    #[test]
+    fn what_is_shared_is_split_once_and_all_is_restored() {
+        let rngs = Rngs::new(0).with_stream("dropout", 1);
+        let both = (&rngs, &rngs);
+        let backup = split_rngs(both.0, 2, Filter::Everything).unwrap();
+        for (_, stream) in both.1.iter() {
+            assert_eq!(stream.shape().unwrap().dims(), [2]);
+        }
+        let failed: Result<()> = backup.restore_after(|| rngs.draw("dropout").map(|_| ()));
+        assert!(failed.unwrap_err().to_string().contains("batch of keys"));
+        assert_eq!(rngs.draw("dropout").unwrap(), key(1).fold_in(1));
+        assert_eq!(rngs.draw("default").unwrap(), key(0).fold_in(1));
+    }
+
+    #[test]
+    fn a_fork_is_undone_too() {
+        let stream = RngStream::new("dropout", 1);
+        let backup = fork_rngs(&stream, Filter::Everything).unwrap();
+        assert_eq!(stream.draw().unwrap(), key(1).fold_in(0).fold_in(0));
+        backup.restore();
+        assert_eq!(stream.draw().unwrap(), key(1).fold_in(1));
+        let backup = split_rngs_squeezed(&stream, Filter::Nothing).unwrap();
+        assert_eq!(stream.draw().unwrap(), key(1).fold_in(2));
+        backup.restore();
+    }
+}
