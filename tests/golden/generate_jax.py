@@ -5,6 +5,7 @@ Usage: python generate_jax.py FOLDER
 
 import encoding
 from bridge_rngs import gen_bridge
+from documentation import gen_documentation
 from initializers import gen_init
 from linen_rngs import gen_linen
 from nnx_rngs import gen_nnx
@@ -38,5 +39,6 @@ if __name__ == "__main__":
             gen_nnx,
             gen_linen,
             gen_bridge,
+            gen_documentation,
         ]
     )

@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use bridge_tests::device;
 use bridge_tests::golden::{
     Entry, assert_exact, assert_groups, assert_sections, check, fields, integer, items, key_of, number, open,
     text,
 };
+use bridge_tests::{check_cases, device};
 use candle_bridge::functional::{Call, Dense, Dropout as FunctionalDropout, FunctionalModule, Keys, Scope};
 use candle_bridge::graph::{GraphError, Rngs, StatefulModule, clone, state};
 use candle_bridge::random::{Key, key, normal};
 use candle_bridge::stateful::{Dropout, Linear};
-use candle_bridge::vars::{CollectionFilter, Param, Path, PathKey, Result, Variables};
+use candle_bridge::vars::{CollectionFilter, Error, Param, Path, PathKey, Result, Variables};
 use candle_bridge::wrappers::{ToFunctional, ToStateful, WrapperError, to_functional};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,29 @@ fn every_entry_has_a_test() {
     assert_groups("wrappers", &["input", "to_nnx_rngs", "to_nnx_key", "to_linen"]);
     let to_stateful = ["to_nnx", "to_nnx_key_ctor", "to_nnx_dense", "to_nnx_dropout"];
     let to_functional = ["to_linen", "to_linen_linear", "to_linen_dropout"];
-    // The compatibility class `bridge.Module` has no counterpart.
-    let without = ["bridge_module"];
-    assert_sections(&open("jax/bridge_rngs"), &[&to_stateful[..], &to_functional, &without].concat());
+    let hybrid = ["bridge_module"];
+    assert_sections(&open("jax/bridge_rngs"), &[&to_stateful[..], &to_functional, &hybrid].concat());
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("there is no module that is both stateful and functional yet")]
+struct NoHybridBase;
+
+/// The keys that a module of Flax's `bridge.Module` and its submodules ask for, in the order of asking.
+fn hybrid_keys(_streams: &Json, _requests: &[Json]) -> Result<Vec<Key>> {
+    Err(Error::new(NoHybridBase))
+}
+
+#[test]
+fn keys_of_modules_that_are_both() {
+    let file = open("jax/bridge_rngs");
+    let cases = items(&file["bridge_module"]).iter().map(|case| ("bridge_module", case));
+    let passed = check_cases(cases, &[("bridge_module", "the hybrid base")], |_, case| {
+        let found = hybrid_keys(&case["streams"], items(&case["request_order"]))?;
+        assert!(found.into_iter().eq(items(&case["keys"]).iter().map(key_of)), "{case}");
+        Ok(())
+    });
+    assert_eq!(passed, 0);
 }
 
 #[test]

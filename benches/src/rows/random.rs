@@ -13,34 +13,34 @@ use crate::harness::{Entry, Row, Time};
 const COUNT: usize = 16 << 20;
 const CPU: &Device = &Device::Cpu;
 
-/// A row without a peer; a new key for each call.
-fn alone(name: &str, mut sample: impl FnMut(Key) -> Result<Tensor> + 'static) -> Entry {
-    Entry::new(format!("random/{name}"), move || Ok(row(sample_new(move |key| sample(key)))))
-}
-
-fn sample_new(mut sample: impl FnMut(Key) -> Result<Tensor>) -> impl FnMut() -> crate::harness::Outcome {
+/// Measures a sampler, with a new key for each call.
+fn row(sample: fn(Key) -> Result<Tensor>) -> Row {
     let mut call = 0;
-    move || {
+    Row::new(Time::Milliseconds, move || {
         call += 1;
         black_box(sample(key(0).fold_in(call))?);
         Ok(())
-    }
+    })
 }
 
-fn row(ours: impl FnMut() -> crate::harness::Outcome + 'static) -> Row {
-    Row::new(Time::Milliseconds, ours)
+fn alone(name: &str, sample: fn(Key) -> Result<Tensor>) -> Entry {
+    Entry::new(format!("random/{name}"), move || Ok(row(sample)))
+}
+
+fn beside_candle(
+    name: &str,
+    sample: fn(Key) -> Result<Tensor>,
+    candle: fn() -> candle_core::Result<Tensor>,
+) -> Entry {
+    Entry::new(format!("random/{name}"), move || {
+        Ok(row(sample).against("candle", move || {
+            black_box(candle()?);
+            Ok(())
+        }))
+    })
 }
 
 pub(crate) fn rows() -> Vec<Entry> {
-    let beside_candle =
-        |name: &str, ours: fn(Key) -> Result<Tensor>, candle: fn() -> candle_core::Result<Tensor>| {
-            Entry::new(format!("random/{name}"), move || {
-                Ok(row(sample_new(ours)).against("candle", move || {
-                    black_box(candle()?);
-                    Ok(())
-                }))
-            })
-        };
     vec![
         beside_candle(
             "uniform",

@@ -1,5 +1,6 @@
 //! Keys from names: how Linen derives the key of a parameter from its module's path.
 
+use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use crate::Key;
@@ -15,7 +16,8 @@ pub enum PathItem<'a> {
 
 /// What keeps the items of a path apart in [`fold_static`].
 #[doc(alias = "flax_fix_rng_separator")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Separator {
     /// Nothing, as in Flax by default: the paths `("ab", "c")` and `("a", "bc")` get the same key.
     #[default]

@@ -15,13 +15,19 @@
 //! # Ok::<(), bridge_random::Error>(())
 //! ```
 //!
+//! Seeds, splits, samplers and initializers are there in f32, f64, f16 and bf16; batches of keys
+//! ([`KeyArray`]), the `rand` crate's generators ([`KeyRng`]) and the orders of a training's epochs ([`Shuffler`]) as well.
+//!
 //! # Guarantees
 //!
 //! - Element `i` of a draw (in row-major order) depends on the key and `i` alone: a longer draw begins with the shorter
 //!   one, and any part can be made again without the rest.
 //! - Tensors on other devices are made on the host and sent there, so that their bits are the same.
-//! - f32 and all integers have the same bits on every platform. f64 beyond uniform numbers calls the C library's
-//!   logarithm; it agrees with JAX where that rounds as the GNU C library's does.
+//! - Floats in f32, f16 and bf16 and all integers have the same bits on every platform. f64 beyond uniform numbers calls the C
+//!   library's logarithm; it agrees with JAX where that rounds as the GNU C library's does.
+//!
+//! [`guide::reproducibility`] says all that is promised, and what is not; [`guide::same_numbers_as_jax`] shows the same
+//! lines in JAX and here.
 
 #![deny(unsafe_code)]
 
@@ -88,3 +94,11 @@ pub use shuffler::{Batches, Shuffler};
 pub use truncated_normal::truncated_normal;
 pub use uniform::{uniform, uniform_between};
 pub use variance_scaling::{Distribution, FanMode, VarianceScaling};
+
+/// Pages to read.
+pub mod guide {
+    #[doc = include_str!("../docs/reproducibility.md")]
+    pub mod reproducibility {}
+    #[doc = include_str!("../docs/same-numbers-as-jax.md")]
+    pub mod same_numbers_as_jax {}
+}

@@ -6,7 +6,7 @@ use bridge_graph::{
     CallContext, EVALUATING, Field, Flag, Initialization, Rngs, Source, StatefulModule, Static, Structure,
     Visit, Visitor, visit_static,
 };
-use bridge_random::Key;
+use bridge_random::{Key, Separator};
 use bridge_vars::{
     CollectionFilter, Error, Leaf, Name, Path, PathKey, Result, Tree, Variable, Variables, VarsError,
 };
@@ -42,6 +42,7 @@ pub struct ToStateful<F> {
     attributes: RwLock<Tree<Variable>>,
     evaluating: Flag,
     mutable: Option<CollectionFilter>,
+    separator: Separator,
     context: CallContext,
     initialized: Mutex<Option<Initialization>>,
 }
@@ -80,9 +81,11 @@ impl<F> ToStateful<F> {
     /// # Errors
     /// If a stream can not be drawn from.
     pub fn new<'a>(module: F, rngs: impl Into<RngSource<'a>>) -> Result<Self> {
-        let rngs = match rngs.into() {
-            RngSource::Fork(rngs) => rngs.fork()?,
-            RngSource::Keys(keys) => Rngs::from_streams(keys.iter().map(|(name, key)| (name.clone(), key))),
+        let (rngs, separator) = match rngs.into() {
+            RngSource::Fork(rngs) => (rngs.fork()?, Separator::default()),
+            RngSource::Keys(keys) => {
+                (Rngs::from_streams(keys.iter().map(|(name, key)| (name.clone(), key))), keys.separator())
+            }
         };
         Ok(Self {
             module,
@@ -90,9 +93,17 @@ impl<F> ToStateful<F> {
             attributes: RwLock::default(),
             evaluating: Flag::new(false),
             mutable: None,
+            separator,
             context: CallContext::default(),
             initialized: Mutex::new(None),
         })
+    }
+
+    /// With what keeps the names of a path apart where the functional module's keys are derived from it.
+    #[doc(alias = "flax_fix_rng_separator")]
+    #[must_use]
+    pub fn separator(self, separator: Separator) -> Self {
+        Self { separator, ..self }
     }
 
     /// With the collections that every call may change, unless the call says otherwise.
@@ -196,7 +207,7 @@ impl<F> ToStateful<F> {
                 })
                 .collect();
         }
-        Ok(keys)
+        Ok(keys.with_separator(self.separator))
     }
 
     fn run<T>(
@@ -346,6 +357,7 @@ static CLASS_KEY: PathKey = PathKey::from_static("<class>");
 static MODULE_KEY: PathKey = PathKey::from_static("<module>");
 static MUTABLE_KEY: PathKey = PathKey::from_static("<mutable>");
 static EVALUATING_KEY: PathKey = PathKey::from_static(EVALUATING);
+static SEPARATOR_KEY: PathKey = PathKey::from_static("<separator>");
 static RNGS_KEY: PathKey = PathKey::from_static("<rngs>");
 
 impl<F: Static> Visit for ToStateful<F> {
@@ -355,6 +367,7 @@ impl<F: Static> Visit for ToStateful<F> {
         visitor.child(&CLASS_KEY, &class_name::<F>().to_string())?;
         visit_static(visitor, &MODULE_KEY, &self.module)?;
         visit_static(visitor, &MUTABLE_KEY, &self.mutable)?;
+        visit_static(visitor, &SEPARATOR_KEY, &self.separator)?;
         visitor.child(&EVALUATING_KEY, &self.evaluating)?;
         // In order of the keys, among which the wrapper's own streams have their place.
         let attributes = self.attributes();
@@ -413,6 +426,7 @@ impl<F: Static> Field for ToStateful<F> {
         }
         let module = source.static_child(&MODULE_KEY)?;
         let mutable = source.static_child(&MUTABLE_KEY)?;
+        let separator = source.static_child(&SEPARATOR_KEY)?;
         let evaluating = source.child(&EVALUATING_KEY)?;
         let mut attributes = Tree::default();
         let mut rngs = Rngs::empty();
@@ -429,6 +443,7 @@ impl<F: Static> Field for ToStateful<F> {
             attributes: RwLock::new(attributes),
             evaluating,
             mutable,
+            separator,
             context: CallContext::default(),
             initialized: Mutex::new(None),
         })

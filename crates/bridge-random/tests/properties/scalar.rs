@@ -89,13 +89,12 @@ pub(crate) fn ln(x: f32) -> f32 {
     let bits = x.max(f32::MIN_POSITIVE).to_bits();
     let mut e = ((bits >> 23) as i32 - 127) as f32 + 1.0;
     let m = f32::from_bits((bits & 0x007F_FFFF) | 0x3F00_0000);
-    let z;
-    if m < f32::from_bits(0x3F35_04F3) {
+    let z = if m < f32::from_bits(0x3F35_04F3) {
         e -= 1.0;
-        z = (m - 1.0) + m;
+        (m - 1.0) + m
     } else {
-        z = m - 1.0;
-    }
+        m - 1.0
+    };
     let z2 = z * z;
     let z3 = z2 * z;
     let a = horner(&[0x3D90_21BB, 0xBDEB_D1B8, 0x3DEF_251A], z);

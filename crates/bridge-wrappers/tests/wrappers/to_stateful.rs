@@ -1,8 +1,8 @@
 //! A functional module as a stateful one.
 
-use bridge_functional::{Call, FunctionalModule};
+use bridge_functional::{Call, FunctionalModule, Keys};
 use bridge_graph::{Rngs, clone, eval, iter_graph, merge, reseed, split, state, train, update};
-use bridge_random::key;
+use bridge_random::{Separator, key};
 use bridge_vars::{Param, Variables};
 use bridge_wrappers::{ToStateful, lazy_init};
 
@@ -176,4 +176,22 @@ fn the_snapshot_of_variables_is_one() {
     assert_eq!(before.get("memory", "calls").unwrap().value.count().unwrap(), 0);
     let (y, _) = Call::new().apply(&before, |scope| Recall { rate: 0. }.project(scope, &input())).unwrap();
     assert_eq!(y.dims(), [5, FEATURES]);
+}
+
+#[test]
+fn a_separator_is_kept_by_keys_by_setting_and_by_a_merge() {
+    let x = input();
+    let separated = Keys::from_iter(keys(0)).with_separator(Separator::ZeroByte);
+    let by_keys = ToStateful::new(Recall { rate: 0.5 }, separated).unwrap().lazy_init(&x).unwrap();
+    let plain = Keys::from_iter(keys(0));
+    let by_setting = ToStateful::new(Recall { rate: 0.5 }, plain.clone()).unwrap();
+    let by_setting = by_setting.separator(Separator::ZeroByte).lazy_init(&x).unwrap();
+    let other = ToStateful::new(Recall { rate: 0.5 }, plain).unwrap().lazy_init(&x).unwrap();
+    let values = |model: &ToStateful<Recall>| model.variables().unwrap();
+    assert!(values(&by_keys).identical(&values(&by_setting)).unwrap());
+    assert!(!values(&by_keys).identical(&values(&other)).unwrap());
+    let (graphdef, state) = split(&by_setting).unwrap();
+    let merged = merge(&graphdef, &state).unwrap();
+    let drawn = |model: &ToStateful<Recall>| model.with(|_, scope| scope.make_rng("params")).unwrap();
+    assert_eq!(drawn(&merged), drawn(&by_setting));
 }
