@@ -1,6 +1,11 @@
 //! How a draw fills memory: one block of the generator an element, in parallel, vectorised where the processor can.
 
-#![allow(unsafe_code, reason = "calls the kernel compiled for AVX2 and FMA, after asking the processor")]
+#![allow(
+    unsafe_code,
+    reason = "calls kernels compiled for features, after asking the processor; fills memory that is not set before"
+)]
+
+use std::mem::MaybeUninit;
 
 use candle_core::{Device, Shape, Tensor, WithDType};
 use rayon::prelude::*;
@@ -21,7 +26,7 @@ pub(crate) const CHUNK: usize = 1 << 14;
 /// it lands in.
 pub(crate) trait Sampler<const N: usize = 1>: Copy + Send + Sync {
     type Word: Word;
-    type Output: Copy + Default + Send;
+    type Output: Copy + Send;
 
     /// Element `index` of the draw, from its words.
     fn sample(self, index: usize, words: [Self::Word; N]) -> Self::Output;
@@ -67,14 +72,25 @@ impl Source {
     }
 }
 
-/// Makes element `i` of `out` from the words that each source has for it.
-pub(crate) fn fill<const N: usize, S: Sampler<N>>(sampler: S, sources: [Source; N], out: &mut [S::Output]) {
+/// Makes element `i` of `out` from the words that each source has for it. All are set when it returns.
+fn fill_memory<const N: usize, S: Sampler<N>>(
+    sampler: S,
+    sources: [Source; N],
+    out: &mut [MaybeUninit<S::Output>],
+) {
     if out.len() < 2 * CHUNK {
         return fill_chunk(sampler, sources, 0, out);
     }
     out.par_chunks_mut(CHUNK).enumerate().for_each(|(number, chunk)| {
         fill_chunk(sampler, sources, number * CHUNK, chunk);
     });
+}
+
+/// Makes element `i` of `out` from the words that each source has for it.
+pub(crate) fn fill<const N: usize, S: Sampler<N>>(sampler: S, sources: [Source; N], out: &mut [S::Output]) {
+    // SAFETY: memory that is set may be taken for memory that may not be, as nothing but elements is written to it.
+    let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<S::Output>]) };
+    fill_memory(sampler, sources, out);
 }
 
 /// A draw of `count` elements.
@@ -88,8 +104,11 @@ pub(crate) fn draw_from<const N: usize, S: Sampler<N>>(
     sources: [Source; N],
     count: usize,
 ) -> Vec<S::Output> {
-    let mut out = vec![S::Output::default(); count];
-    fill(sampler, sources, &mut out);
+    // Not zeroed first: large draws take longer to reach memory than to compute.
+    let mut out = Vec::with_capacity(count);
+    fill_memory(sampler, sources, &mut out.spare_capacity_mut()[..count]);
+    // SAFETY: the elements up to here were set.
+    unsafe { out.set_len(count) };
     out
 }
 
@@ -133,7 +152,7 @@ fn fill_chunk<const N: usize, S: Sampler<N>>(
     sampler: S,
     sources: [Source; N],
     first: usize,
-    out: &mut [S::Output],
+    out: &mut [MaybeUninit<S::Output>],
 ) {
     #[cfg(target_arch = "x86_64")]
     {
@@ -162,7 +181,7 @@ macro_rules! compile_for {
             sampler: S,
             sources: [Source; N],
             first: usize,
-            out: &mut [S::Output],
+            out: &mut [MaybeUninit<S::Output>],
         ) {
             fill_here(sampler, sources, first, out, |source, words| $fill_words(source, words));
         }
@@ -187,7 +206,7 @@ fn fill_portable<const N: usize, S: Sampler<N>>(
     sampler: S,
     sources: [Source; N],
     first: usize,
-    out: &mut [S::Output],
+    out: &mut [MaybeUninit<S::Output>],
 ) {
     fill_here(sampler, sources, first, out, fill_words_here);
 }
@@ -199,7 +218,7 @@ fn fill_here<const N: usize, S: Sampler<N>>(
     sampler: S,
     sources: [Source; N],
     first: usize,
-    out: &mut [S::Output],
+    out: &mut [MaybeUninit<S::Output>],
     fill_words: impl Fn(Source, &mut [S::Word]),
 ) {
     let mut words = [[S::Word::default(); BLOCK]; N];
@@ -210,7 +229,7 @@ fn fill_here<const N: usize, S: Sampler<N>>(
         }
         let words = words.each_ref().map(|words| &words[..block.len()]);
         for (offset, value) in block.iter_mut().enumerate() {
-            *value = sampler.sample(first + offset, words.map(|words| words[offset]));
+            value.write(sampler.sample(first + offset, words.map(|words| words[offset])));
         }
     }
 }
@@ -228,19 +247,14 @@ fn fill_words_here<W: Word>(source: Source, words: &mut [W]) {
     let schedule = KeySchedule::new(key);
     // The counter's high word is constant up to the next multiple of 2^32, which lets the loop vectorise.
     let left = usize::try_from((1 << 32) - u64::from(low_word(offset))).unwrap_or(usize::MAX);
-    let mut rest = words;
-    let mut offset = offset;
-    let mut length = left.min(rest.len());
-    while !rest.is_empty() {
-        let (high, low) = (high_word(offset), low_word(offset));
-        let (run, after) = rest.split_at_mut(length);
+    let (before, after) = words.split_at_mut(left.min(words.len()));
+    let next = offset.wrapping_add(before.len() as u64);
+    for (run, start) in [(before, offset), (after, next)] {
+        let (high, low) = (high_word(start), low_word(start));
         for (place, word) in run.iter_mut().enumerate() {
             let (first, second) = schedule.block(high, low.wrapping_add(place as u32));
             *word = W::from_block(first, second);
         }
-        offset = offset.wrapping_add(length as u64);
-        rest = after;
-        length = rest.len();
     }
 }
 
@@ -286,17 +300,24 @@ pub(crate) mod tests {
         let keys = key(7).with_scheme(scheme).split::<N>();
         let sources = |count| keys.map(|key| Source::whole(key, count));
 
-        let mut portable = vec![S::Output::default(); count];
-        fill_portable(sampler, sources(count), 0, &mut portable);
-        let portable = bits_of(&portable);
+        type Fill<S, const N: usize> =
+            fn(S, [Source; N], usize, &mut [MaybeUninit<<S as Sampler<N>>::Output>]);
+        let filled_by = |fill: Fill<S, N>| {
+            let mut out = vec![MaybeUninit::uninit(); count];
+            fill(sampler, sources(count), 0, &mut out);
+            // SAFETY: all elements were set.
+            out.into_iter().map(|value| bits(unsafe { value.assume_init() })).collect::<Vec<_>>()
+        };
+        let portable = filled_by(fill_portable);
 
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // Dispatch prefers what processors with AVX-512 have.
-            let mut narrow = vec![S::Output::default(); count];
             // SAFETY: the processor has the features that the function is compiled for.
-            unsafe { fill_avx2_fma(sampler, sources(count), 0, &mut narrow) };
-            assert!(bits_of(&narrow) == portable, "{name} with AVX2");
+            let narrow = filled_by(|sampler, sources, first, out| unsafe {
+                fill_avx2_fma(sampler, sources, first, out);
+            });
+            assert!(narrow == portable, "{name} with AVX2");
         }
 
         for threads in [1, 2, 3] {
@@ -311,8 +332,8 @@ pub(crate) mod tests {
             let drawn = bits_of(&draw_from(sampler, sources(length), length));
             assert!(drawn == portable[..length], "{name}: the first {length}");
         }
-        let mut middle = vec![S::Output::default(); 2 * CHUNK + 1];
-        fill(sampler, sources(count).map(|source| source.skip(3)), &mut middle);
+        let middle = sources(count).map(|source| source.skip(3));
+        let middle = draw_from(sampler, middle, 2 * CHUNK + 1);
         assert!(bits_of(&middle) == portable[3..][..middle.len()], "{name} from element 3");
     }
 
