@@ -238,6 +238,17 @@ pub enum Error {
         found: (Shape, DType),
     },
 
+    /// An initializer's scale that its numbers can not be multiplied with.
+    #[error(
+        "the numbers would be multiplied with {found} in {dtype:?}: expected a finite number that the dtype can hold"
+    )]
+    Factor {
+        /// The factor that follows from the scale or standard deviation.
+        found: f64,
+        /// The dtype asked for.
+        dtype: DType,
+    },
+
     /// A variance that no distribution can have.
     #[error(
         "variance scaling of shape {shape:?} gives the variance {variance} (scale {scale}): \

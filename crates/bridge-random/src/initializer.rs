@@ -201,7 +201,7 @@ impl Initializer {
     ///
     /// # Errors
     ///
-    /// Another dtype; bounds that are not in order; for [`VarianceScaling`], a shape of fewer than two dimensions, without
+    /// Another dtype; a scale that is not finite in the dtype; bounds that are not in order; for [`VarianceScaling`], a shape of fewer than two dimensions, without
     /// one of the axes, or with a fan of 0, and a negative scale; for an orthogonal one, a shape of too few or too many
     /// dimensions; for a closure, what it returns, a tensor of another shape or dtype, or that it was read from a file.
     pub fn init(&self, key: Key, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
@@ -228,7 +228,7 @@ impl Initializer {
             Self::Uniform { scale } => for_float_dtype!(dtype, "uniform", T => {
                 let factor = T::number(*scale);
                 let sampler = Unit::<T>::new();
-                draw_tensor(Scaled { sampler, factor }, key, shape, device)
+                draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
             }),
             Self::TruncatedNormal { stddev, lower, upper } => {
                 for_float_dtype!(dtype, "truncated_normal", T => {
@@ -238,7 +238,7 @@ impl Initializer {
                         true => TruncatedNormal::with_constant_bounds(lower, upper)?,
                         false => TruncatedNormal::new(lower, upper)?,
                     };
-                    draw_tensor(Scaled { sampler, factor }, key, shape, device)
+                    draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
                 })
             }
             Self::VarianceScaling(scaling) => scaling.init(key, shape, dtype, device, jit),
@@ -316,6 +316,29 @@ mod tests {
             let error = initializer.init(key(0), huge, DType::F32, &Device::Cpu).unwrap_err();
             assert!(matches!(error, Error::TooLarge { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn what_would_be_infinite_or_nan_is_an_error() {
+        let check = |initializer: Initializer, dtype| {
+            for initializer in [initializer.clone(), initializer.under_jit()] {
+                let error = initializer.init(key(0), (3, 4), dtype, &Device::Cpu).unwrap_err();
+                assert!(matches!(error, Error::Factor { .. } | Error::Variance { .. }), "{error}");
+            }
+        };
+        for bad in [f64::NAN, f64::INFINITY] {
+            check(Initializer::normal(bad), DType::F32);
+            check(Initializer::uniform(bad), DType::F64);
+            check(Initializer::truncated_normal(bad), DType::BF16);
+            check(Initializer::Orthogonal { scale: bad, column_axis: -1 }, DType::F32);
+            check(Initializer::variance_scaling(bad, FanMode::In, Distribution::Normal), DType::F32);
+        }
+        check(Initializer::normal(1e5), DType::F16);
+        check(Initializer::variance_scaling(1e300, FanMode::In, Distribution::Uniform), DType::F32);
+    }
+
+    #[test]
+    fn other_dtypes_are_errors() {
         let error = Initializer::normal(1.0).init(key(0), 3, DType::U8, &Device::Cpu);
         assert!(matches!(error.unwrap_err(), Error::UnsupportedDType { found: DType::U8, .. }));
     }

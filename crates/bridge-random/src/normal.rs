@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::fill::{Sampler, draw_tensor};
 use crate::float::{Float, for_float_dtype};
-use crate::scaled::Scaled;
+use crate::scaled::{Scaled, finite};
 use crate::uniform::Uniform;
 use crate::{Key, Result};
 
@@ -58,9 +58,10 @@ impl<T: Float> Normal<T> {
     ) -> Result<Tensor> {
         let sampler = Self::new();
         if jit && T::MERGES_FACTORS {
-            return draw_tensor(Self { sqrt_2: sampler.sqrt_2 * factor, ..sampler }, key, shape, device);
+            let sqrt_2 = finite(sampler.sqrt_2 * factor)?;
+            return draw_tensor(Self { sqrt_2, ..sampler }, key, shape, device);
         }
-        draw_tensor(Scaled { sampler, factor }, key, shape, device)
+        draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
     }
 }
 
@@ -87,7 +88,7 @@ mod tests {
         check_paths("f64", Normal::<f64>::new(), f64::to_bits);
         check_paths("f16", Normal::<f16>::new(), f16::to_bits);
         check_paths("bf16", Normal::<bf16>::new(), bf16::to_bits);
-        let scaled = Scaled { sampler: Normal::<f32>::new(), factor: 0.3 };
+        let scaled = Scaled::new(Normal::<f32>::new(), 0.3).unwrap();
         check_paths("scaled f32", scaled, f32::to_bits);
     }
 }

@@ -141,13 +141,13 @@ impl VarianceScaling {
             Distribution::TruncatedNormal => {
                 let sampler = TruncatedNormal::new(T::number(-2.0), T::number(2.0))?;
                 let factor = variance.sqrt() / T::number(TRUNCATED_DEVIATION);
-                draw_tensor(Scaled { sampler, factor }, key, shape, device)
+                draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
             }
             Distribution::Normal => Normal::draw_scaled(variance.sqrt(), key, shape, device, jit),
             Distribution::Uniform => {
                 let sampler = Uniform::<T>::new(T::number(-1.0), T::number(1.0));
                 let factor = (T::number(3.0) * variance).sqrt();
-                draw_tensor(Scaled { sampler, factor }, key, shape, device)
+                draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
             }
         }
     }

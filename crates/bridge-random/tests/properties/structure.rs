@@ -1,8 +1,9 @@
 //! How draws and keys relate to each other.
 
 use bridge_random::{
-    Choice, Initializer, Key, KeyArray, PathItem, Scheme, Separator, fill_bernoulli, fold_static, key,
-    normal, permute, shuffle, uniform,
+    Choice, Initializer, Key, KeyArray, PathItem, SamplingMode, Scheme, Separator, bernoulli, exponential,
+    fill_bernoulli, fold_static, gumbel, gumbel_with, key, laplace, logistic, normal, permute, rademacher,
+    randint, shuffle, truncated_normal, uniform, uniform_between,
 };
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
@@ -52,7 +53,7 @@ proptest! {
             key.fill_bits_u16(next, &mut words).unwrap();
             fill_bernoulli(key, 0.5, next, &mut decisions).unwrap();
             prop_assert_eq!(&words, &whole[next as usize..][..length]);
-            let all = bridge_random::bernoulli(key, 0.5, next as usize + length, CPU).unwrap();
+            let all = bernoulli(key, 0.5, next as usize + length, CPU).unwrap();
             prop_assert_eq!(&decisions, &all.to_vec1::<u8>().unwrap()[next as usize..]);
             next += length as u64;
         }
@@ -139,5 +140,39 @@ proptest! {
                 prop_assert!(bits(&x).into_iter().all(|bits| f64::from_bits(bits).is_finite()));
             }
         }
+    }
+}
+
+#[test]
+fn nothing_is_drawn_into_nothing() {
+    for dims in [vec![0], vec![3, 0], vec![0, 2, 2]] {
+        let dims = dims.as_slice();
+        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+            let drawn = [
+                uniform(key(0), dims, dtype, CPU),
+                uniform_between(key(0), dims, -1.0, 1.0, dtype, CPU),
+                normal(key(0), dims, dtype, CPU),
+                truncated_normal(key(0), -2.0, 2.0, dims, dtype, CPU),
+                gumbel(key(0), dims, dtype, CPU),
+                gumbel_with(key(0), dims, SamplingMode::High, dtype, CPU),
+                exponential(key(0), dims, dtype, CPU),
+                laplace(key(0), dims, dtype, CPU),
+                logistic(key(0), dims, dtype, CPU),
+                rademacher(key(0), dims, dtype, CPU),
+                Initializer::normal(1.0).init(key(0), dims, dtype, CPU),
+            ];
+            for drawn in drawn {
+                let drawn = drawn.unwrap();
+                assert_eq!((drawn.dims(), drawn.dtype()), (dims, dtype));
+            }
+        }
+        assert_eq!(bernoulli(key(0), 0.5, dims, CPU).unwrap().dims(), dims);
+        assert_eq!(bridge_random::bits(key(0), dims, DType::U32, CPU).unwrap().dims(), dims);
+        assert_eq!(randint(key(0), dims, 0, 5, DType::I64, CPU).unwrap().dims(), dims);
+        assert_eq!(Choice::new().indices(key(0), 3, dims, CPU).unwrap().dims(), dims);
+        assert_eq!(key(0).split_array(dims).unwrap().dims(), dims);
+        let legacy = key(0).with_scheme(Scheme::Legacy);
+        assert_eq!(normal(legacy, dims, DType::F32, CPU).unwrap().dims(), dims);
+        assert!(legacy.split_array(dims).unwrap().is_empty());
     }
 }
