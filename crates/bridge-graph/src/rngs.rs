@@ -45,7 +45,8 @@ impl Rngs {
         streams.into_iter().fold(Self::empty(), |rngs, (name, seed)| rngs.with_stream(name, seed))
     }
 
-    /// With one more stream, or another in place of the one of that name.
+    /// With one more stream, or another in place of the one of that name. To start it as another stream did, give it that
+    /// one's [`seed`](RngStream::seed).
     #[must_use]
     pub fn with_stream(mut self, name: impl Into<Name>, seed: impl Into<RngSeed>) -> Self {
         let name = name.into();
