@@ -249,6 +249,15 @@ def gen_truncnorm():
                 "out": enc(jax.random.truncated_normal(key([0, 42]), -2.0, 2.0, (24,), jnp.float64)),
             }
         )
+        for lo, hi in ((-2.4267642498016357, 0.4207898676395416), (0.3, 1.7)):
+            cases.append(
+                {
+                    "key": [0, 42],
+                    "lower": str(lo),
+                    "upper": str(hi),
+                    "out": enc(jax.random.truncated_normal(key([0, 42]), lo, hi, (24,), jnp.float64)),
+                }
+            )
     big.append(
         {
             "key": [0, 42],
@@ -259,17 +268,18 @@ def gen_truncnorm():
     )
     jc = []
     for dt in (jnp.float32, jnp.float16, jnp.bfloat16, jnp.float64):
-        with x64() if dt == jnp.float64 else contextlib.nullcontext():
-            jitted = jax.jit(lambda k: jax.random.truncated_normal(k, -1.3, 0.7, (20,), dt))
-            jc.append(
-                {
-                    "key": [0, 42],
-                    "lower": "-1.3",
-                    "upper": "0.7",
-                    "note": "bounds are compile-time constants of an enclosing jit",
-                    "out": enc(jitted(key([0, 42]))),
-                }
-            )
+        for lo, hi in ((-1.3, 0.7), (-2.293402671813965, -0.957760214805603), (0.07152734696865082, 0.9760765433311462)):
+            with x64() if dt == jnp.float64 else contextlib.nullcontext():
+                jitted = jax.jit(lambda k: jax.random.truncated_normal(k, lo, hi, (20,), dt))
+                jc.append(
+                    {
+                        "key": [0, 42],
+                        "lower": str(lo),
+                        "upper": str(hi),
+                        "note": "bounds are compile-time constants of an enclosing jit",
+                        "out": enc(jitted(key([0, 42]))),
+                    }
+                )
     # bounds beyond which the error function is 1, as scalars and as arrays
     far = []
     for lo, hi in ((-5.35, 5.35), (5.2, 6.0)):

@@ -4,7 +4,7 @@
 use candle_core::{DType, WithDType};
 use half::{bf16, f16};
 
-use crate::special::{double, single};
+use crate::special::{c_library, double, single};
 use crate::word::Word;
 
 /// The dtypes that implement [`Float`].
@@ -54,10 +54,7 @@ pub(crate) trait Float: WithDType + Default + std::ops::Neg<Output = Self> {
     const TINY: Self;
 
     /// Whether XLA's compiler makes one constant of two that a value is multiplied with.
-    const MERGES_FACTORS: bool = true;
-
-    /// Whether XLA's compiler evaluates, with functions of its own, what depends on constant bounds alone.
-    const FOLDS_BOUNDS: bool = true;
+    const MERGES_FACTORS: bool;
 
     /// A number as JAX converts a Python float.
     fn number(value: f64) -> Self;
@@ -73,13 +70,14 @@ pub(crate) trait Float: WithDType + Default + std::ops::Neg<Output = Self> {
     fn ln(self) -> Self;
     fn log1p(self) -> Self;
 
-    fn erf(self) -> Self;
     fn erf_inv(self) -> Self;
 
-    /// `self / sqrt(2)`, as XLA evaluates it.
-    fn over_sqrt_2(self) -> Self {
-        // XLA multiplies by the reciprocal where JAX divides.
-        self * Self::number(std::f64::consts::FRAC_1_SQRT_2)
+    /// `erf(self / sqrt(2))`, as XLA evaluates it.
+    fn erf_over_sqrt_2(self) -> Self;
+
+    /// The same of a constant of a compiled function, which XLA evaluates when it compiles.
+    fn constant_erf_over_sqrt_2(self) -> Self {
+        self.erf_over_sqrt_2()
     }
 
     /// The next number above.
@@ -93,6 +91,7 @@ impl Float for f32 {
     type Word = u32;
     const EPSILON: Self = Self::EPSILON;
     const TINY: Self = Self::MIN_POSITIVE;
+    const MERGES_FACTORS: bool = true;
 
     fn number(value: f64) -> Self {
         value as Self
@@ -128,8 +127,13 @@ impl Float for f32 {
         single::log1p(self)
     }
 
-    fn erf(self) -> Self {
-        single::erf(self, single::FUSED_ERF_SATURATION)
+    fn erf_over_sqrt_2(self) -> Self {
+        // XLA multiplies by the reciprocal where JAX divides.
+        single::erf(self * std::f32::consts::FRAC_1_SQRT_2, single::FUSED_ERF_SATURATION)
+    }
+
+    fn constant_erf_over_sqrt_2(self) -> Self {
+        c_library::erff(self / std::f32::consts::SQRT_2)
     }
 
     #[inline(always)]
@@ -150,6 +154,7 @@ impl Float for f64 {
     type Word = u64;
     const EPSILON: Self = Self::EPSILON;
     const TINY: Self = Self::MIN_POSITIVE;
+    const MERGES_FACTORS: bool = true;
 
     fn number(value: f64) -> Self {
         value
@@ -185,8 +190,13 @@ impl Float for f64 {
         double::log1p(self)
     }
 
-    fn erf(self) -> Self {
-        double::erf(self)
+    fn erf_over_sqrt_2(self) -> Self {
+        // Not `FRAC_1_SQRT_2`, which is the next number.
+        c_library::erf(self * (1.0 / std::f64::consts::SQRT_2))
+    }
+
+    fn constant_erf_over_sqrt_2(self) -> Self {
+        c_library::erf(self / std::f64::consts::SQRT_2)
     }
 
     #[inline(always)]
@@ -205,13 +215,12 @@ impl Float for f64 {
 
 /// Half precision: functions are evaluated in f32, and each result is rounded.
 macro_rules! impl_half {
-    ($half:ident, $word:ident, $unit:expr, $sign:literal $(, $own:item)*) => {
+    ($half:ident, $word:ident, $sign:literal, $merges:literal, $unit:expr, $over_sqrt_2:expr) => {
         impl Float for $half {
             type Word = $word;
             const EPSILON: Self = Self::EPSILON;
             const TINY: Self = Self::MIN_POSITIVE;
-            const FOLDS_BOUNDS: bool = false;
-            $($own)*
+            const MERGES_FACTORS: bool = $merges;
 
             fn number(value: f64) -> Self {
                 Self::from_f32(value as f32)
@@ -248,8 +257,9 @@ macro_rules! impl_half {
                 Self::from_f32(single::log1p(self.to_f32()))
             }
 
-            fn erf(self) -> Self {
-                Self::from_f32(Float::erf(self.to_f32()))
+            fn erf_over_sqrt_2(self) -> Self {
+                let over_sqrt_2: fn(Self) -> Self = $over_sqrt_2;
+                Self::from_f32(single::erf(over_sqrt_2(self).to_f32(), single::FUSED_ERF_SATURATION))
             }
 
             #[inline(always)]
@@ -277,17 +287,8 @@ macro_rules! impl_half {
     };
 }
 
-impl_half!(f16, u16, |word| word >> 6 | f16::ONE.to_bits(), 0x8000);
-impl_half!(
-    bf16,
-    u8,
-    |word| u16::from(word) >> 1 | bf16::ONE.to_bits(),
-    0x8000,
-    const MERGES_FACTORS: bool = false;,
-    fn over_sqrt_2(self) -> Self {
-        self / Self::number(std::f64::consts::SQRT_2)
-    }
-);
+impl_half!(f16, u16, 0x8000, true, |word| word >> 6 | f16::ONE.to_bits(), |x| x * f16::FRAC_1_SQRT_2);
+impl_half!(bf16, u8, 0x8000, false, |word| u16::from(word) >> 1 | bf16::ONE.to_bits(), |x| x / bf16::SQRT_2);
 
 #[cfg(test)]
 mod tests {

@@ -56,18 +56,13 @@ pub(crate) struct TruncatedNormal<T> {
 
 impl<T: Float> TruncatedNormal<T> {
     pub(crate) fn new(lower: T, upper: T) -> Result<Self> {
-        Self::within(lower, upper, |x| Float::erf(x.over_sqrt_2()))
+        Self::within(lower, upper, T::erf_over_sqrt_2)
     }
 
     /// Between bounds that are constants of a compiled function: XLA evaluates what depends on them alone when it
     /// compiles, with a division and the C library's error function.
     pub(crate) fn with_constant_bounds(lower: T, upper: T) -> Result<Self> {
-        if !T::FOLDS_BOUNDS {
-            return Self::new(lower, upper);
-        }
-        Self::within(lower, upper, |x| {
-            T::number(libm::erf((x / T::number(std::f64::consts::SQRT_2)).to_f64()))
-        })
+        Self::within(lower, upper, T::constant_erf_over_sqrt_2)
     }
 
     /// `erf_over_sqrt_2` of a bound is where `u` is to lie.

@@ -1,7 +1,7 @@
-//! `log1p`, `erf` and `erf_inv` of `f64`. Coefficients are bit patterns, so that none is rounded on the way here.
+//! `log1p` and `erf_inv` of `f64`. Coefficients are bit patterns, so that none is rounded on the way here.
 //!
-//! Unlike those of `f32`, these call a logarithm (the C library's) and an error function (`libm`'s): the bits are XLA's
-//! where these round as the GNU C library's do.
+//! Unlike those of `f32`, these call the C library's logarithm: the bits are XLA's where that rounds as the GNU C library's
+//! does.
 
 /// The polynomial with these coefficients, the leading one first, by Horner's rule with fused multiply-adds.
 #[inline(always)]
@@ -34,11 +34,6 @@ pub(crate) fn log1p(x: f64) -> f64 {
     let square = x * x;
     let rest = (x * square) * (polynomial(NUMERATOR, x) / polynomial(DENOMINATOR, x));
     x + square.mul_add(-0.5, rest)
-}
-
-/// The error function.
-pub(crate) fn erf(x: f64) -> f64 {
-    libm::erf(x)
 }
 
 /// The inverse of the error function, after Giles, "Approximating the erfinv function" (2012).
@@ -87,6 +82,7 @@ pub(crate) fn erf_inv(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::special::c_library::erf;
 
     #[test]
     fn erf_inv_inverts_erf() {
