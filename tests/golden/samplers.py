@@ -462,7 +462,11 @@ def gen_permutation():
             "out": enc(jax.random.choice(key([0, 42]), 300, (64,), p=q)),
         }
     )
-    # f64 weights, and rare events resolved finely
+    # rare events resolved finely
+    for replace, n in ((True, 12), (False, 5)):
+        out = jax.random.choice(key([0, 42]), 5, (n,), replace=replace, p=p, mode="high")
+        ch.append({"key": [0, 42], "a": 5, "replace": replace, "mode": "high", "p": enc(p), "out": enc(out)})
+    # f64 weights
     with x64():
         w = np.random.default_rng(1).random(300)
         for replace, n in ((True, 64), (False, 20)):
@@ -505,6 +509,22 @@ def gen_categorical():
             misc.append({"key": k, "dist": n, "out": enc(getattr(jax.random, n)(key(k), (16,)))})
         misc.append({"key": k, "dist": "rademacher", "out": enc(jax.random.rademacher(key(k), (16,)))})
     k = [0, 42]
+    for shp, replace in ((None, True), ((50, 3), True), ((3, 3), False)):
+        out = jax.random.categorical(key(k), logits, -1, shp, replace=replace, mode="high")
+        cat.append(
+            {
+                "key": k,
+                "logits": enc(logits),
+                "axis": -1,
+                "shape": None if shp is None else list(shp),
+                "replace": replace,
+                "mode": "high",
+                "out": enc(out),
+            }
+        )
+    for dt in (jnp.float32, jnp.float16, jnp.bfloat16, jnp.int64, jnp.float64):
+        with x64() if dt in (jnp.int64, jnp.float64) else contextlib.nullcontext():
+            misc.append({"key": k, "dist": "rademacher", "out": enc(jax.random.rademacher(key(k), (40,), dt))})
     for dt in (jnp.float16, jnp.bfloat16, jnp.float64):
         with x64() if dt == jnp.float64 else contextlib.nullcontext():
             for mode in ("low", "high"):

@@ -3,8 +3,9 @@
 use std::hint::black_box;
 
 use candle_bridge::random::{
-    Categorical, Choice, Key, Result, SamplingMode, bernoulli, bits, exponential, gumbel, gumbel_with, key,
-    laplace, logistic, normal, permutation, rademacher, randint, truncated_normal, uniform,
+    Categorical, Choice, Initializer, Key, Result, SamplingMode, bernoulli, bits, exponential, gumbel,
+    gumbel_with, key, laplace, logistic, normal, permutation, rademacher, randint, shuffle, truncated_normal,
+    uniform,
 };
 use candle_core::{DType, Device, Tensor};
 
@@ -12,6 +13,12 @@ use crate::harness::{Entry, Row, Time};
 
 const COUNT: usize = 16 << 20;
 const CPU: &Device = &Device::Cpu;
+
+const POPULATION: usize = 1 << 16;
+
+fn weights() -> Result<Tensor> {
+    Ok(Tensor::ones(POPULATION, DType::F32, CPU)?)
+}
 
 /// Measures a sampler, with a new key for each call.
 fn row(sample: fn(Key) -> Result<Tensor>) -> Row {
@@ -64,6 +71,14 @@ pub(crate) fn rows() -> Vec<Entry> {
         alone("randint", |key| randint(key, COUNT, 0, 1000, DType::I32, CPU)),
         alone("permutation", |key| permutation(key, COUNT, CPU)),
         alone("choice", |key| Choice::new().indices(key, 1000, COUNT, CPU)),
+        alone("choice_weighted", |key| {
+            Choice::new().weights(&weights()?).indices(key, POPULATION, COUNT, CPU)
+        }),
+        alone("choice_weighted_without_replacement", |key| {
+            Choice::new().weights(&weights()?).without_replacement().indices(key, POPULATION, 1 << 10, CPU)
+        }),
+        alone("shuffle", |key| shuffle(key, &Tensor::zeros((1 << 10, 1 << 10), DType::F32, CPU)?, 1)),
+        alone("orthogonal_1024", |key| Initializer::orthogonal().init(key, (1024, 1024), DType::F32, CPU)),
         alone("gumbel", |key| gumbel(key, COUNT, DType::F32, CPU)),
         alone("gumbel_high", |key| gumbel_with(key, COUNT, SamplingMode::High, DType::F32, CPU)),
         alone("exponential", |key| exponential(key, COUNT, DType::F32, CPU)),

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::fill::{Sampler, Source, fill_part};
 use crate::float::{Float, for_float_dtype};
-use crate::parameter::{Parameter, draw_with};
+use crate::number_or_tensor::{NumberOrTensor, draw_with};
 use crate::{Error, Key, Result, SamplingMode};
 
 /// Ones with probability `probability`, zeros otherwise, as u8: where [`uniform`](crate::uniform) of the same key is below
@@ -27,7 +27,7 @@ use crate::{Error, Key, Result, SamplingMode};
 /// ```
 pub fn bernoulli(
     key: Key,
-    probability: impl Into<Parameter>,
+    probability: impl Into<NumberOrTensor>,
     shape: impl Into<Shape>,
     device: &Device,
 ) -> Result<Tensor> {
@@ -51,18 +51,21 @@ pub fn bernoulli(
 #[doc(alias = "bernoulli")]
 pub fn bernoulli_with(
     key: Key,
-    probability: impl Into<Parameter>,
+    probability: impl Into<NumberOrTensor>,
     shape: impl Into<Shape>,
     mode: SamplingMode,
     device: &Device,
 ) -> Result<Tensor> {
     let (probability, shape) = (probability.into(), shape.into());
     let dtype = match &probability {
-        Parameter::Number(_) => DType::F32,
-        Parameter::Tensor(tensor) => tensor.dtype(),
+        NumberOrTensor::Number(_) => DType::F32,
+        NumberOrTensor::Tensor(tensor) => tensor.dtype(),
     };
     let parameters = [("probability", &probability)];
-    for_float_dtype!(dtype, "bernoulli", T => match mode {
+    if let NumberOrTensor::Number(number) = probability {
+        check(number)?;
+    }
+    for_float_dtype!(dtype, "bernoulli", input "probabilities", T => match mode {
         SamplingMode::Low => {
             let make = |[probability]: [T; 1]| Bernoulli::new(probability);
             draw_with(parameters, make, |count| [Source::whole(key, count)], shape, device)
@@ -92,6 +95,7 @@ pub fn bernoulli_with(
 /// # Ok::<(), bridge_random::Error>(())
 /// ```
 pub fn fill_bernoulli(key: Key, probability: f64, start: u64, out: &mut [u8]) -> Result<()> {
+    check(probability)?;
     fill_part(Bernoulli::new(f32::number(probability))?, key, start, out)
 }
 
@@ -102,10 +106,15 @@ pub(crate) struct Bernoulli<T> {
 
 impl<T: Float> Bernoulli<T> {
     pub(crate) fn new(probability: T) -> Result<Self> {
-        if (0.0..=1.0).contains(&probability.to_f64()) {
-            return Ok(Self { probability });
-        }
-        Err(Error::Probability { operation: "bernoulli", found: probability.to_f64() })
+        check(probability.to_f64())?;
+        Ok(Self { probability })
+    }
+}
+
+fn check(probability: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&probability) {
+        true => Ok(()),
+        false => Err(Error::Probability { operation: "bernoulli", found: probability }),
     }
 }
 
@@ -162,7 +171,7 @@ mod tests {
 
     #[test]
     fn probabilities_out_of_range_are_errors() {
-        for probability in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+        for probability in [-0.1, 1.1, 1.0 + 1e-12, f64::NAN, f64::INFINITY] {
             let error = bernoulli(key(0), probability, 3, &Device::Cpu).unwrap_err();
             assert!(matches!(error, Error::Probability { .. }), "{probability}");
         }

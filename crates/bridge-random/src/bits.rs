@@ -40,7 +40,8 @@ pub fn bits(key: Key, shape: impl Into<Shape>, dtype: DType, device: &Device) ->
 
 /// Random bits on the host.
 ///
-/// An element is a function of the key, the width and its index alone, so a longer draw begins with the shorter one.
+/// An element is a function of the key, the width and its index alone, so a longer draw begins with the shorter one (but for
+/// keys of the legacy scheme). As with any vector, more elements than memory can address are a panic.
 /// The widths are draws of their own, except that 8 and 16 bits are the low bits of the 32.
 ///
 /// ```

@@ -95,7 +95,7 @@ impl Categorical {
     /// Another dtype; an axis that the logits do not have; a shape that does not end with that of the lines; a logit that is
     /// NaN; no category to draw, or without replacement too few, counting those that are not minus infinity.
     pub fn sample(&self, key: Key) -> Result<Tensor> {
-        for_float_dtype!(self.logits.dtype(), "categorical", T => self.sample_as::<T>(key))
+        for_float_dtype!(self.logits.dtype(), "categorical", input "logits", T => self.sample_as::<T>(key))
     }
 
     fn sample_as<T: Float>(&self, key: Key) -> Result<Tensor> {
@@ -116,6 +116,9 @@ impl Categorical {
 
         let mut dims = drawn_lines.to_vec();
         dims.insert(axis, categories);
+        let all = Shape::from([prefix, &dims].concat());
+        let count = element_count::<T>(&all)?;
+        element_count::<T>(&dims.as_slice().into())?;
         let logits = self.logits.broadcast_as(dims.as_slice()).map_err(|_| mismatch())?;
         let logits: Vec<T> = logits.flatten_all()?.to_vec1()?;
         let size = Size {
@@ -128,8 +131,7 @@ impl Categorical {
         size.check(&logits, needed)?;
         let indices = match self.replace {
             true => {
-                let all = Shape::from([prefix, &dims].concat());
-                let noise = gumbel_numbers::<T>(key, element_count::<T>(&all)?, self.mode);
+                let noise = gumbel_numbers::<T>(key, count, self.mode);
                 size.greatest(&logits, &noise)
             }
             false => {
@@ -264,8 +266,10 @@ mod tests {
         );
         let none = Tensor::zeros((2, 0), DType::F32, &Device::Cpu).unwrap();
         check(Categorical::new(&none), "`categorical` has nothing to choose from");
+        let huge = Categorical::new(&logits(&[[0., 1.]])).shape(usize::MAX);
+        assert!(matches!(huge.sample(key(0)), Err(Error::TooLarge { .. })));
         let integers = Tensor::zeros((2, 2), DType::U32, &Device::Cpu).unwrap();
-        assert!(matches!(categorical(key(0), &integers), Err(Error::UnsupportedDType { .. })));
+        assert!(matches!(categorical(key(0), &integers), Err(Error::InputDType { .. })));
     }
 
     #[test]

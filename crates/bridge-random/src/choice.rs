@@ -1,6 +1,7 @@
 //! Random choices from a population.
 
 use candle_core::{DType, Device, Shape, Tensor};
+use rayon::prelude::*;
 
 use crate::axis::checked_axis;
 use crate::cumulative_sum::cumulative_sum;
@@ -56,7 +57,8 @@ impl Choice {
         Self { replace: false, ..self }
     }
 
-    /// Each with a probability proportional to its weight, of a tensor `(population,)` in f32 or f64.
+    /// Each with a probability proportional to its weight, of a tensor `(population,)` in f32 or f64, which is read on the
+    /// host.
     #[doc(alias = "p")]
     pub fn weights(self, weights: &Tensor) -> Self {
         Self { weights: Some(weights.clone()), ..self }
@@ -102,7 +104,8 @@ impl Choice {
         let (axis, shape) = (checked_axis("axis", axis, population.shape())?, shape.into());
         let (before, after) = (&population.dims()[..axis], &population.dims()[axis + 1..]);
         let dims = [before, shape.dims(), after].concat();
-        let indices = self.indices(key, population.dim(axis)?, shape.elem_count(), population.device())?;
+        let count = element_count::<u32>(&shape)?;
+        let indices = self.indices(key, population.dim(axis)?, count, population.device())?;
         Ok(population.contiguous()?.index_select(&indices, axis)?.reshape(dims)?)
     }
 
@@ -118,8 +121,9 @@ impl Choice {
             return match weights.dtype() {
                 DType::F32 => self.choose_weighted::<f32>(key, weights, population, count),
                 DType::F64 => self.choose_weighted::<f64>(key, weights, population, count),
-                found => Err(Error::UnsupportedDType {
+                found => Err(Error::InputDType {
                     operation: "choice",
+                    name: "weights",
                     found,
                     supported: &[DType::F32, DType::F64],
                 }),
@@ -181,7 +185,8 @@ impl Choice {
             let target = *total * (T::number(1.0) - u);
             (sums.partition_point(|sum| *sum < target) as u32).min(last)
         };
-        Ok(draw(Unit::<T>::new(), key, count).into_iter().map(choose).collect())
+        let drawn = draw(Unit::<T>::new(), key, count).into_par_iter().with_min_len(1 << 12);
+        Ok(drawn.map(choose).collect())
     }
 
     fn check_count(&self, available: usize, count: usize) -> Result<()> {
@@ -248,6 +253,8 @@ mod tests {
         let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<u32>().unwrap();
         assert_eq!(values(&found), values(&expected));
         assert!(matches!(choice.elements(key(3), &x, 3, 1).unwrap_err(), Error::Axis { axis: 3, .. }));
+        let huge = choice.elements(key(3), &x, 0, (usize::MAX, 2)).unwrap_err();
+        assert!(matches!(huge, Error::TooLarge { .. }), "{huge}");
     }
 
     #[test]

@@ -25,6 +25,21 @@ pub enum Error {
         supported: &'static [DType],
     },
 
+    /// A tensor of a dtype that the function does not take.
+    #[error(
+        "`{operation}` takes {name} of one of {supported:?}, found {found:?}: convert with `Tensor::to_dtype`"
+    )]
+    InputDType {
+        /// The function that was called.
+        operation: &'static str,
+        /// What the tensor is.
+        name: &'static str,
+        /// Its dtype.
+        found: DType,
+        /// The dtypes that the function takes.
+        supported: &'static [DType],
+    },
+
     /// The shape has more elements than memory can address.
     #[error("shape {shape:?} has more elements than memory can address; expected a smaller shape")]
     TooLarge {
@@ -240,10 +255,10 @@ pub enum Error {
 
     /// An initializer's scale that its numbers can not be multiplied with.
     #[error(
-        "the numbers would be multiplied with {found} in {dtype:?}: expected a finite number that the dtype can hold"
+        "numbers times {found} are beyond {dtype:?}: expected a scale whose numbers are finite in the dtype"
     )]
     Factor {
-        /// The factor that follows from the scale or standard deviation.
+        /// The factor that follows from the scale or standard deviation; the number itself of a constant.
         found: f64,
         /// The dtype asked for.
         dtype: DType,

@@ -278,7 +278,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Checks that every way to fill gives the same elements, compared by `bits`, from two keys if there are two.
+    /// Checks that every way to fill gives the same elements, compared by `bits`, from as many keys as there are sources.
     pub(crate) fn check_paths<const N: usize, S: Sampler<N>, B: PartialEq + Debug>(
         name: &str,
         sampler: S,

@@ -10,7 +10,8 @@ use crate::word::Word;
 /// The dtypes that implement [`Float`].
 pub(crate) const FLOAT_DTYPES: &[DType] = &[DType::F32, DType::F64, DType::F16, DType::BF16];
 
-/// Evaluates the body with `$T` as the type of the dtype; an error that names `$operation` where there is none.
+/// Evaluates the body with `$T` as the type of the dtype; an error that names `$operation` where there is none. With `input`,
+/// the dtype is that of a tensor that was given, not of the one to be made.
 macro_rules! for_float_dtype {
     ($dtype:expr, $operation:expr, $T:ident => $body:expr) => {
         match $dtype {
@@ -32,6 +33,19 @@ macro_rules! for_float_dtype {
             }
             found => Err($crate::Error::UnsupportedDType {
                 operation: $operation,
+                found,
+                supported: $crate::float::FLOAT_DTYPES,
+            }),
+        }
+    };
+    ($dtype:expr, $operation:expr, input $name:literal, $T:ident => $body:expr) => {
+        match $dtype {
+            dtype if $crate::float::FLOAT_DTYPES.contains(&dtype) => {
+                $crate::float::for_float_dtype!(dtype, $operation, $T => $body)
+            }
+            found => Err($crate::Error::InputDType {
+                operation: $operation,
+                name: $name,
                 found,
                 supported: $crate::float::FLOAT_DTYPES,
             }),

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use candle_core::{DType, Device, Shape, Tensor, WithDType};
 
-use crate::fill::{Sampler, Source, draw_from, draw_tensor, element_count};
+use crate::fill::{Sampler, Source, draw, draw_from, element_count};
 use crate::float::{Float, for_float_dtype};
 use crate::{Key, Result, SamplingMode};
 
@@ -54,19 +54,16 @@ pub fn gumbel_with(
     device: &Device,
 ) -> Result<Tensor> {
     let shape = shape.into();
-    for_float_dtype!(dtype, "gumbel", T => match mode {
-        SamplingMode::Low => draw_tensor(Gumbel::<T>::new(), key, shape, device),
-        SamplingMode::High => {
-            let count = element_count::<T>(&shape)?;
-            Ok(Tensor::from_vec(gumbel_numbers::<T>(key, count, mode), shape, device)?)
-        }
+    for_float_dtype!(dtype, "gumbel", T => {
+        let numbers = gumbel_numbers::<T>(key, element_count::<T>(&shape)?, mode);
+        Ok(Tensor::from_vec(numbers, shape, device)?)
     })
 }
 
 /// A draw on the host.
 pub(crate) fn gumbel_numbers<T: Float>(key: Key, count: usize, mode: SamplingMode) -> Vec<T> {
     match mode {
-        SamplingMode::Low => draw_from(Gumbel::new(), [Source::whole(key, count)], count),
+        SamplingMode::Low => draw(Gumbel::new(), key, count),
         SamplingMode::High => draw_from(FineGumbel(PhantomData), Source::rows(key, count), count),
     }
 }

@@ -1,6 +1,6 @@
 //! How a parameter gets its first value.
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor, WithDType};
 use serde::{Deserialize, Serialize};
 
 use crate::fill::{draw_tensor, element_count};
@@ -9,7 +9,8 @@ use crate::normal::Normal;
 use crate::scaled::Scaled;
 use crate::truncated_normal::TruncatedNormal;
 use crate::uniform::Unit;
-use crate::{CustomInitializer, Distribution, FanMode, Key, Result, VarianceScaling, orthogonal};
+use crate::{CustomInitializer, Distribution, Error, FanMode, Key, Result, VarianceScaling};
+use crate::{number_or_text, orthogonal};
 
 /// How a parameter gets its first value: a plain value itself, which compares and serialises.
 ///
@@ -31,7 +32,7 @@ pub enum Initializer {
     /// Ones.
     Ones,
     /// One number everywhere.
-    Constant(f64),
+    Constant(#[serde(with = "number_or_text")] f64),
     /// [`normal`](crate::normal) numbers times `stddev`.
     Normal {
         /// The standard deviation.
@@ -47,8 +48,10 @@ pub enum Initializer {
         /// The standard deviation before truncation.
         stddev: f64,
         /// The lower bound, before multiplying.
+        #[serde(with = "number_or_text")]
         lower: f64,
         /// The upper bound, before multiplying.
+        #[serde(with = "number_or_text")]
         upper: f64,
     },
     /// Random numbers scaled by how many units feed a layer, or follow it.
@@ -175,8 +178,8 @@ impl Initializer {
 
     /// The numbers that JAX gives where the initializer runs inside of `jit`, as in `jax.jit(model.init)`.
     ///
-    /// There, XLA makes one constant of several. Normal numbers (of embeddings, for instance) differ in the last bit, and
-    /// truncated ones if the bounds are not -2 and 2; all others are the same.
+    /// There, XLA evaluates what depends on constants alone in another way. Normal numbers (of embeddings, for instance) differ
+    /// in the last bit, truncated ones by about 1e-7 if the bounds are not -2 and 2; all others are the same.
     ///
     /// ```
     /// use bridge_random::Initializer;
@@ -219,7 +222,11 @@ impl Initializer {
                 Ok(Tensor::ones(shape, dtype, device)?)
             }
             Self::Constant(value) => for_float_dtype!(dtype, "constant", T => {
-                let values = vec![T::number(*value); element_count::<T>(&shape)?];
+                let number = T::number(*value);
+                if value.is_finite() && !number.to_f64().is_finite() {
+                    return Err(Error::Factor { found: *value, dtype });
+                }
+                let values = vec![number; element_count::<T>(&shape)?];
                 Ok(Tensor::from_vec(values, shape, device)?)
             }),
             Self::Normal { stddev } => for_float_dtype!(dtype, "normal", T => {
@@ -263,7 +270,7 @@ impl From<VarianceScaling> for Initializer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, key};
+    use crate::key;
 
     #[test]
     fn serialises_under_the_names_of_jax() {
@@ -282,6 +289,8 @@ mod tests {
             Initializer::embedding(),
             Initializer::embedding().under_jit(),
             Initializer::delta_orthogonal(),
+            Initializer::Constant(f64::NEG_INFINITY),
+            Initializer::TruncatedNormal { stddev: 1.0, lower: -1.0, upper: f64::INFINITY },
         ] {
             let json = serde_json::to_string(&initializer).unwrap();
             assert_eq!(serde_json::from_str::<Initializer>(&json).unwrap(), initializer);
@@ -334,6 +343,10 @@ mod tests {
             check(Initializer::variance_scaling(bad, FanMode::In, Distribution::Normal), DType::F32);
         }
         check(Initializer::normal(1e5), DType::F16);
+        // The factor is a number of the dtype, but its products are not.
+        check(Initializer::normal(6e4), DType::F16);
+        check(Initializer::normal(3e38), DType::F32);
+        check(Initializer::Constant(1e5), DType::F16);
         check(Initializer::variance_scaling(1e300, FanMode::In, Distribution::Uniform), DType::F32);
     }
 

@@ -141,7 +141,8 @@ impl Key {
         std::array::from_fn(|index| self.child(index, N))
     }
 
-    /// `count` new keys: [`Key::split`] for a number that is known at run time.
+    /// `count` new keys: [`Key::split`] for a number that is known at run time. As with any vector, more than memory can address
+    /// are a panic; [`Key::split_array`] returns an error.
     pub fn split_vec(self, count: usize) -> Vec<Self> {
         (0..count).map(|index| self.child(index, count)).collect()
     }

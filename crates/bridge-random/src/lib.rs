@@ -15,13 +15,16 @@
 //! # Ok::<(), bridge_random::Error>(())
 //! ```
 //!
-//! Seeds, splits, samplers and initializers are there in f32, f64, f16 and bf16; batches of keys
-//! ([`KeyArray`]), the `rand` crate's generators ([`KeyRng`]) and the orders of a training's epochs ([`Shuffler`]) as well.
+//! Samplers are there for bits, uniform, normal, truncated normal, exponential, Laplace, logistic and Gumbel numbers, signs,
+//! decisions, integers, orders, choices and categories, in f32, f64, f16 and bf16 where they are floats. Batches of keys
+//! ([`KeyArray`]), generators for the `rand` crate ([`KeyRng`]) and the orders of a training's epochs ([`Shuffler`]) come with
+//! them.
 //!
 //! # Guarantees
 //!
-//! - Element `i` of a draw (in row-major order) depends on the key and `i` alone: a longer draw begins with the shorter
-//!   one, and any part can be made again without the rest.
+//! - A draw is a function of the key, the number of elements and the dtype. Where one element takes one piece of randomness,
+//!   element `i` (in row-major order) depends on the key and `i` alone: a longer draw begins with the shorter one, and any part
+//!   can be made again without the rest.
 //! - Tensors on other devices are made on the host and sent there, so that their bits are the same.
 //! - Floats in f32, f16 and bf16 and all integers have the same bits on every platform. f64 beyond uniform numbers calls the C
 //!   library's logarithm; it agrees with JAX where that rounds as the GNU C library's does.
@@ -51,8 +54,9 @@ mod key_rng;
 mod laplace;
 mod logistic;
 mod normal;
+mod number_or_tensor;
+mod number_or_text;
 mod orthogonal;
-mod parameter;
 mod permutation;
 mod rademacher;
 mod randint;
@@ -84,7 +88,7 @@ pub use key_rng::KeyRng;
 pub use laplace::laplace;
 pub use logistic::logistic;
 pub use normal::normal;
-pub use parameter::Parameter;
+pub use number_or_tensor::NumberOrTensor;
 pub use permutation::{permutation, permutation_vec, permute, shuffle};
 pub use rademacher::rademacher;
 pub use randint::{RandomInteger, randint, randint_vec};

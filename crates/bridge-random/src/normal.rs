@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::fill::{Sampler, draw_tensor};
 use crate::float::{Float, for_float_dtype};
-use crate::scaled::{Scaled, finite};
+use crate::scaled::{Scaled, check_range};
 use crate::uniform::Uniform;
 use crate::{Key, Result};
 
@@ -58,8 +58,9 @@ impl<T: Float> Normal<T> {
     ) -> Result<Tensor> {
         let sampler = Self::new();
         if jit && T::MERGES_FACTORS {
-            let sqrt_2 = finite(sampler.sqrt_2 * factor)?;
-            return draw_tensor(Self { sqrt_2, ..sampler }, key, shape, device);
+            let merged = Self { sqrt_2: sampler.sqrt_2 * factor, ..sampler };
+            check_range(merged, factor)?;
+            return draw_tensor(merged, key, shape, device);
         }
         draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
     }

@@ -7,7 +7,6 @@ use crate::axis::{checked_axis, last_to_axis};
 use crate::fill::{draw, element_count};
 use crate::float::Float;
 use crate::normal::Normal;
-use crate::scaled::finite;
 use crate::{Error, Key, Result};
 
 const SUPPORTED: &[DType] = &[DType::F32, DType::F64];
@@ -85,8 +84,11 @@ fn orthogonal_as<T: Float>(
     let mut matrix: Vec<f64> =
         by_columns.map(|(row, column)| drawn[row * short + column].to_f64()).take(count).collect();
     orthonormalize(&mut matrix, long);
-    let scale = finite(T::number(scale))?;
-    let values: Vec<T> = matrix.into_iter().map(|x| scale * T::number(x)).collect();
+    let factor = T::number(scale);
+    if !factor.to_f64().is_finite() {
+        return Err(Error::Factor { found: scale, dtype: T::DTYPE });
+    }
+    let values: Vec<T> = matrix.into_iter().map(|x| factor * T::number(x)).collect();
     let tensor = if rows < columns {
         // The transpose: the columns that were made are its rows.
         Tensor::from_vec(values, (short, long), device)?

@@ -55,7 +55,7 @@ pub fn randint(
 ///
 /// # Errors
 ///
-/// `high` not above `low`.
+/// `high` not above `low`; more integers than memory can address.
 ///
 /// ```
 /// use bridge_random::{key, randint_vec};
@@ -75,6 +75,7 @@ pub fn randint_vec<I: RandomInteger>(
     if low >= high {
         return Err(Error::IntegerBounds { low, high });
     }
+    element_count::<u64>(&count.into())?;
     Ok(I::draw(key, count, low, high))
 }
 

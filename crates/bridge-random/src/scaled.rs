@@ -2,6 +2,7 @@
 
 use crate::fill::Sampler;
 use crate::float::Float;
+use crate::word::Word;
 use crate::{Error, Result};
 
 /// `sampler`'s numbers times `factor`, rounded once more.
@@ -11,18 +12,28 @@ pub(crate) struct Scaled<S, T> {
     factor: T,
 }
 
-impl<S, T: Float> Scaled<S, T> {
+impl<T: Float, S: Sampler<Output = T, Word = T::Word>> Scaled<S, T> {
+    /// # Errors
+    ///
+    /// A factor that makes numbers infinite or NaN.
     pub(crate) fn new(sampler: S, factor: T) -> Result<Self> {
-        Ok(Self { sampler, factor: finite(factor)? })
+        let scaled = Self { sampler, factor };
+        check_range(scaled, factor)?;
+        Ok(scaled)
     }
 }
 
-/// A factor, unless it would make numbers infinite or NaN.
-pub(crate) fn finite<T: Float>(factor: T) -> Result<T> {
-    match factor.to_f64() {
-        number if number.is_finite() => Ok(factor),
-        found => Err(Error::Factor { found, dtype: T::DTYPE }),
+/// Fails unless the greatest and the least of a sampler's numbers, which it makes of the words of all ones and of all zeros,
+/// are finite. `factor` is what they were multiplied with.
+pub(crate) fn check_range<T: Float>(
+    sampler: impl Sampler<Output = T, Word = T::Word>,
+    factor: T,
+) -> Result<()> {
+    let ends = [T::Word::default(), T::Word::MAX].map(|word| sampler.sample(0, [word]).to_f64());
+    if factor.to_f64().is_finite() && ends.into_iter().all(f64::is_finite) {
+        return Ok(());
     }
+    Err(Error::Factor { found: factor.to_f64(), dtype: T::DTYPE })
 }
 
 impl<T: Float, S: Sampler<Output = T>> Sampler for Scaled<S, T> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use bridge_random::{Scheme, key};
 ///
-/// // What JAX before 0.5.0 drew by default.
+/// // What JAX draws with `jax_threefry_partitionable=False`.
 /// let old = key(0).with_scheme(Scheme::Legacy);
 /// let [child, _] = old.split();
 /// assert_eq!(child.words(), [4146024105, 967050713]);
@@ -23,6 +23,7 @@ pub enum Scheme {
     /// shorter one, and any part can be made again without the rest.
     #[default]
     Partitionable,
-    /// JAX's default before 0.5.0: an element depends on how many are drawn as well. For seeds of that time.
+    /// With `jax_threefry_partitionable=False`, the default before 0.5.0: an element depends on how many are drawn as well. For
+    /// seeds of that time.
     Legacy,
 }

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use crate::fill::{Sampler, Source};
 use crate::float::{Float, for_float_dtype};
 use crate::normal::Normal;
-use crate::parameter::{Parameter, draw_with};
+use crate::number_or_tensor::{NumberOrTensor, draw_with};
 use crate::{Error, Key, Result};
 
 /// Numbers from the standard normal distribution, conditioned on lying strictly between `lower` and `upper`:
@@ -14,11 +14,16 @@ use crate::{Error, Key, Result};
 /// The deviation is less than 1: for -2 and 2 it is 0.8796 (which the initializers that scale correct for). Bounds that
 /// are tensors broadcast to `shape`.
 ///
-/// Dtypes: f32, f64, f16, bf16. Either bound may be infinite. The numbers are made on the host and sent to `device`.
+/// Dtypes: f32, f64, f16, bf16. The numbers are made on the host and sent to `device`.
+///
+/// A lower bound of minus infinity is allowed, but as in JAX one number in 2^23 (f32), 2^10 (f16) or 2^7 (bf16) is then the
+/// dtype's least: use [`normal`](crate::normal), or a finite bound.
 ///
 /// # Errors
 ///
-/// Another dtype; bounds that are not in order, as numbers of the dtype, or that do not broadcast.
+/// Another dtype; bounds that are not in order, as numbers of the dtype, that have no number between them, or that do not
+/// broadcast; bounds so far out that the dtype can not tell the probabilities of lying below them apart, such as 6 and 7 in
+/// f32 (JAX gives one number everywhere there, or NaN).
 ///
 /// ```
 /// use bridge_random::{key, truncated_normal};
@@ -31,8 +36,8 @@ use crate::{Error, Key, Result};
 #[doc(alias = "trunc_normal")]
 pub fn truncated_normal(
     key: Key,
-    lower: impl Into<Parameter>,
-    upper: impl Into<Parameter>,
+    lower: impl Into<NumberOrTensor>,
+    upper: impl Into<NumberOrTensor>,
     shape: impl Into<Shape>,
     dtype: DType,
     device: &Device,
@@ -67,19 +72,26 @@ impl<T: Float> TruncatedNormal<T> {
 
     /// `erf_over_sqrt_2` of a bound is where `u` is to lie.
     fn within(lower: T, upper: T, erf_over_sqrt_2: impl Fn(T) -> T) -> Result<Self> {
-        if lower < upper {
-            return Ok(Self {
-                normal: Normal::within(erf_over_sqrt_2(lower), erf_over_sqrt_2(upper)),
-                min: lower.next_up(),
-                max: upper.next_down(),
-            });
+        let wrong = |expected| {
+            let (low, high) = (lower.to_f64(), upper.to_f64());
+            Err(Error::Bounds { operation: "truncated_normal", expected, low, high })
+        };
+        let (min, max) = (lower.next_up(), upper.next_down());
+        // Not true of NaN either.
+        if !(lower < upper && min <= max) {
+            return wrong("a lower bound below the upper one, with a number of the dtype between them");
         }
-        Err(Error::Bounds {
-            operation: "truncated_normal",
-            expected: "a lower bound below the upper one",
-            low: lower.to_f64(),
-            high: upper.to_f64(),
-        })
+        // XLA's approximation is a little above 1 just before it is set to 1, which would become NaN.
+        let (one, minus_one) = (T::number(1.0), T::number(-1.0));
+        let [from, to] = [lower, upper].map(|bound| match erf_over_sqrt_2(bound) {
+            erf if erf > one => one,
+            erf if erf < minus_one => minus_one,
+            erf => erf,
+        });
+        if from < to {
+            return Ok(Self { normal: Normal::within(from, to), min, max });
+        }
+        wrong("bounds whose probabilities the dtype can tell apart, so less far from 0 or in a wider dtype")
     }
 }
 
@@ -112,15 +124,27 @@ mod tests {
     }
 
     #[test]
-    fn bounds_far_out_still_hold() {
-        let x = truncated_normal(key(0), 6.0, 7.0, 100, DType::F32, &Device::Cpu).unwrap();
-        let x = x.to_vec1::<f32>().unwrap();
-        assert!(x.iter().all(|x| (6.0..7.0).contains(x)), "{x:?}");
+    fn bounds_far_out_hold_as_long_as_the_dtype_tells_them_apart() {
+        let draw = |lower, upper, dtype| {
+            let x = truncated_normal(key(0), lower, upper, 1000, dtype, &Device::Cpu)?;
+            Ok::<_, Error>(x.to_dtype(DType::F64)?.to_vec1::<f64>()?)
+        };
+        for (lower, upper, dtype) in
+            [(5.2, 5.284739, DType::F32), (-5.284739, 0.0, DType::F32), (6.0, 7.0, DType::F64)]
+        {
+            let x = draw(lower, upper, dtype).unwrap();
+            assert!(x.iter().all(|x| (lower..upper).contains(x)), "{x:?}");
+        }
+        for (lower, upper) in [(6.0, 7.0), (5.284739, 7.0), (-8.0, -6.0), (7.0, f64::INFINITY)] {
+            let error = draw(lower, upper, DType::F32).unwrap_err().to_string();
+            assert!(error.contains("probabilities the dtype can tell apart"), "{error}");
+        }
     }
 
     #[test]
     fn bad_bounds_are_errors() {
-        for (lower, upper) in [(2.0, -2.0), (1.0, 1.0), (1.0, 1.0 + 1e-12), (f64::NAN, 1.0)] {
+        let next = f64::from(1f32.next_up());
+        for (lower, upper) in [(2.0, -2.0), (1.0, 1.0), (1.0, 1.0 + 1e-12), (f64::NAN, 1.0), (1.0, next)] {
             let error = truncated_normal(key(0), lower, upper, 3, DType::F32, &Device::Cpu).unwrap_err();
             assert!(matches!(error, Error::Bounds { .. }), "{lower} {upper}");
         }

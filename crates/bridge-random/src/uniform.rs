@@ -4,10 +4,16 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::fill::{Sampler, Source, draw_tensor};
 use crate::float::{Float, for_float_dtype};
-use crate::parameter::{Parameter, draw_with};
+use crate::number_or_tensor::{NumberOrTensor, draw_with};
 use crate::{Error, Key, Result};
 
 /// Numbers from 0 to 1 (exclusive), evenly distributed: [`uniform_between`] 0 and 1.
+///
+/// Dtypes: f32, f64, f16, bf16. The numbers are made on the host and sent to `device`.
+///
+/// # Errors
+///
+/// Another dtype.
 ///
 /// ```
 /// use bridge_random::{key, uniform};
@@ -45,8 +51,8 @@ pub fn uniform(key: Key, shape: impl Into<Shape>, dtype: DType, device: &Device)
 pub fn uniform_between(
     key: Key,
     shape: impl Into<Shape>,
-    low: impl Into<Parameter>,
-    high: impl Into<Parameter>,
+    low: impl Into<NumberOrTensor>,
+    high: impl Into<NumberOrTensor>,
     dtype: DType,
     device: &Device,
 ) -> Result<Tensor> {

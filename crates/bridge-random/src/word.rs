@@ -5,6 +5,9 @@ use crate::threefry::legacy_word;
 
 /// A word of random bits, of some width.
 pub(crate) trait Word: Copy + Default + Send + Sync {
+    /// All bits set.
+    const MAX: Self;
+
     /// From the two words of a block.
     fn from_block(first: u32, second: u32) -> Self;
 
@@ -15,6 +18,8 @@ pub(crate) trait Word: Copy + Default + Send + Sync {
 macro_rules! impl_word {
     ($($word:ident)*) => {$(
         impl Word for $word {
+            const MAX: Self = Self::MAX;
+
             #[inline(always)]
             fn from_block(first: u32, second: u32) -> Self {
                 (first ^ second) as Self
@@ -33,6 +38,8 @@ macro_rules! impl_word {
 impl_word!(u8 u16 u32);
 
 impl Word for u64 {
+    const MAX: Self = Self::MAX;
+
     #[inline(always)]
     fn from_block(first: u32, second: u32) -> Self {
         Self::from(first) << 32 | Self::from(second)

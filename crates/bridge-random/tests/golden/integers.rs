@@ -3,6 +3,7 @@ use bridge_random::{randint_vec, shuffle};
 use candle_core::DType;
 use serde_json::Value;
 
+use crate::distributions::mode_of;
 use crate::expected::{
     assert_sections, cases, check, check_bits, device, dtype_of, integer, key_of, load, shape, tensor_of,
 };
@@ -75,6 +76,7 @@ fn choices() {
         if case["replace"] == false {
             choice = choice.without_replacement();
         }
+        choice = choice.mode(mode_of(case));
         if case["p"].is_object() {
             choice = choice.weights(&tensor_of(&case["p"]));
         }
@@ -82,5 +84,5 @@ fn choices() {
         let found = choice.indices(key_of(&case["key"]), population, shape(&case["out"]), &device());
         checked += check(case, &found.unwrap());
     }
-    assert_eq!(checked, 204);
+    assert_eq!(checked, 221);
 }

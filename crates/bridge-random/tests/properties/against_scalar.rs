@@ -2,7 +2,7 @@
 
 use bridge_random::{
     Categorical, Choice, Key, SamplingMode, Scheme, bernoulli, bernoulli_with, exponential, gumbel,
-    gumbel_with, key, laplace, logistic, normal, permutation_vec, rademacher, randint, randint_vec,
+    gumbel_with, key, laplace, logistic, normal, permutation_vec, rademacher, randint, randint_vec, shuffle,
     truncated_normal, uniform, uniform_between,
 };
 use candle_core::{DType, Device, Tensor};
@@ -51,8 +51,58 @@ fn normal_numbers() {
     check_f32("normal", |key| normal(key, COUNT, DType::F32, CPU), scalar::normal);
     check_f32("normal f16", |key| normal(key, COUNT, DType::F16, CPU), scalar::normal_f16);
     check_f32("normal bf16", |key| normal(key, COUNT, DType::BF16, CPU), scalar::normal_bf16);
-    let truncated = |key| truncated_normal(key, -2.0, 2.0, COUNT, DType::F32, CPU);
-    check_f32("truncated normal", truncated, scalar::truncated_normal);
+    check("normal f64", |key| normal(key, COUNT, DType::F64, CPU), scalar::normal64);
+    for (lower, upper) in [(-2f32, 2f32), (-0.7, 1.9), (0.5, 0.6), (-4.0, -1.0)] {
+        let draw = |key| truncated_normal(key, lower, upper, COUNT, DType::F32, CPU);
+        check_f32(&format!("truncated normal, {lower} to {upper}"), draw, |key, index| {
+            scalar::truncated_normal(key, index, lower, upper)
+        });
+    }
+}
+
+#[test]
+fn random_bits() {
+    let key = key(8);
+    let words = key.words();
+    let indices = 0..COUNT as u64;
+    assert!(
+        key.bits_u8(COUNT).into_iter().eq(indices.clone().map(|index| scalar::bits32(words, index) as u8))
+    );
+    assert!(
+        key.bits_u16(COUNT).into_iter().eq(indices.clone().map(|index| scalar::bits32(words, index) as u16))
+    );
+    assert!(key.bits_u32(COUNT).into_iter().eq(indices.clone().map(|index| scalar::bits32(words, index))));
+    assert!(key.bits_u64(COUNT).into_iter().eq(indices.map(|index| scalar::bits64(words, index))));
+}
+
+#[test]
+fn without_replacement() {
+    let key = key(13);
+    let words = key.words();
+    let weights = uniform(key.fold_in(1), COUNT, DType::F32, CPU).unwrap();
+    let chosen =
+        Choice::new().without_replacement().weights(&weights).indices(key, COUNT, 5000, CPU).unwrap();
+    let score = |(index, weight): (u64, f32)| {
+        scalar::gumbel(words, index) + if weight == 0.0 { f32::NEG_INFINITY } else { scalar::ln(weight) }
+    };
+    let scores: Vec<f32> = (0..).zip(weights.to_vec1::<f32>().unwrap()).map(score).collect();
+    assert_eq!(chosen.to_vec1::<u32>().unwrap(), scalar::greatest(&scores, 5000));
+
+    // Three of 250 categories of each of 4,000 lines; the draws come first in the result.
+    let (lines, categories) = (4000, 250);
+    let logits = normal(key.fold_in(2), (lines, categories), DType::F32, CPU).unwrap();
+    let drawn = Categorical::new(&logits).shape((3, lines)).without_replacement().sample(key).unwrap();
+    let drawn = drawn.t().unwrap().to_vec2::<u32>().unwrap();
+    for (line, (logits, drawn)) in logits.to_vec2::<f32>().unwrap().into_iter().zip(drawn).enumerate() {
+        let first = (line * categories) as u64;
+        let scores: Vec<f32> =
+            (first..).zip(logits).map(|(index, logit)| scalar::gumbel(words, index) + logit).collect();
+        assert_eq!(drawn, scalar::greatest(&scores, 3), "line {line}");
+    }
+
+    let x = Tensor::arange(0, COUNT as u32, CPU).unwrap().reshape((COUNT / 50, 50)).unwrap();
+    let shuffled = shuffle(key, &x, 1).unwrap().flatten_all().unwrap().to_vec1::<u32>().unwrap();
+    assert!(shuffled == scalar::shuffle(words, (0..COUNT as u32).collect(), 50));
 }
 
 #[test]

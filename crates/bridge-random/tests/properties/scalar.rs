@@ -173,11 +173,80 @@ pub(crate) fn normal_f16(key: Words, index: u64) -> f32 {
     round_f16(round_f16(std::f32::consts::SQRT_2) * round_f16(erf_inv(u)))
 }
 
-/// Between -2 and 2.
-pub(crate) fn truncated_normal(key: Words, index: u64) -> f32 {
-    let bound = f32::from_bits(0x3F74_5A18);
-    let x = f32::from_bits(0x3FB5_04F3) * erf_inv(uniform(key, index, -bound, bound));
-    x.max((-2f32).next_up()).min(2f32.next_down())
+/// Below the point from which it is 1.
+fn erf(x: f32) -> f32 {
+    let square = x * x;
+    let numerator = horner(&[0x3970_2D51, 0x3B5F_5DA2, 0x3D50_B6EB, 0x3E3D_A740, 0x3F90_6EBA], square);
+    let denominator = horner(
+        &[0xB3FD_3906, 0x37C5_88DF, 0x3A85_6D28, 0x3C66_87D4, 0x3DE3_4C21, 0x3EFE_B44A, 0x3F80_0000],
+        square,
+    );
+    (x * numerator) / denominator
+}
+
+pub(crate) fn truncated_normal(key: Words, index: u64, lower: f32, upper: f32) -> f32 {
+    let [from, to] = [lower, upper].map(|bound| erf(bound * f32::from_bits(0x3F35_04F3)));
+    let x = f32::from_bits(0x3FB5_04F3) * erf_inv(uniform(key, index, from, to));
+    x.max(lower.next_up()).min(upper.next_down())
+}
+
+fn horner64(coefficients: &[u64], x: f64) -> f64 {
+    let mut sum = f64::from_bits(coefficients[0]);
+    for coefficient in &coefficients[1..] {
+        sum = sum.mul_add(x, f64::from_bits(*coefficient));
+    }
+    sum
+}
+
+fn log1p64(x: f64) -> f64 {
+    if x.abs() >= f64::from_bits(0x3FDA_8279_99FC_EF32) {
+        return (x + 1.0).ln();
+    }
+    #[rustfmt::skip]
+    let p = horner64(&[
+        0x3F07BC0962B395CA, 0x3FDFE818A0FE1A83, 0x401A509F46F4FA53, 0x403DE9738B8CB9C9, 0x404E798EB86C3351,
+        0x404C8E7597479A10, 0x40340A202D99830A,
+    ], x);
+    #[rustfmt::skip]
+    let q = horner64(&[
+        0x3FF0000000000000, 0x402E20359E903E37, 0x4054C30B52213498, 0x406BB86590FCFB56, 0x407351945DC908A5,
+        0x406B0DB13E48E066, 0x404E0F304466448E,
+    ], x);
+    let square = x * x;
+    x + square.mul_add(-0.5, (x * square) * (p / q))
+}
+
+fn erf_inv64(x: f64) -> f64 {
+    let w = -log1p64(-(x * x));
+    #[rustfmt::skip]
+    let p = if w < 6.25 {
+        horner64(&[
+            0xBBB135D2E746E627, 0xBC08DDF93324D327, 0x3C37B83EEF0B7C9F, 0x3C69BA72CD589B91, 0xBCA33689090A6B96,
+            0x3C782E11898132E0, 0x3CFDE4ACFD9E26BA, 0xBD26D33EED66C487, 0xBD36F2167040D8E2, 0x3D872A22C2D77E20,
+            0xBDAC8859C4E5C0AF, 0xBDCDC583D118A561, 0x3E120F47CCF46B3C, 0xBE31A9E38DC84D60, 0xBE5F36CD6D3D46A9,
+            0x3E9C6B4F5D03B787, 0xBEB6E8A5434AE8A2, 0xBEED1D1F7B8736F6, 0x3F2879C2A212F024, 0xBF4845769484FCA8,
+            0xBF78B6C33114F909, 0x3FCEBD80D9B13E28, 0x3FFA755E7C99AE86,
+        ], w - 3.125)
+    } else if w < 16.0 {
+        horner64(&[
+            0x3E23040F87DBD932, 0x3E785CBE52878635, 0xBE92777453DD3955, 0x3E5395ABCD554C6C, 0x3EB936388A3790AD,
+            0xBED0D5DB812B5083, 0x3EC8860CD5D652F6, 0x3EEA29A0CACDFB23, 0xBF08CEF1F80281F2, 0x3F11E684D0B9188A,
+            0x3EF932CD54C8A222, 0xBF37448A89EF8AA3, 0x3F4F3CC55AD40C25, 0xBF5BA924132F38B1, 0x3F6468EECA533CF8,
+            0xBF6EBADABB891BBD, 0x3F75FFCFE5B76AFC, 0x3FF0158A6D641D39, 0x4008ABCC380D5A48,
+        ], w.sqrt() - 3.25)
+    } else {
+        horner64(&[
+            0xBDBDCEC3A7785389, 0xBDF18FEEC0E38727, 0x3E19E6BF2DDA45E3, 0xBE30468FB24E2F5F, 0x3E405AC6A8FBA182,
+            0xBE50102E495FB9C0, 0x3E5F4C20E1334AF8, 0xBE722D220FDF9C3E, 0x3E8EBC8BB824CB54, 0xBEB0A8D40EA372CC,
+            0x3ED2FBD29D093D2B, 0xBEF4A3497E1E0FAC, 0x3F13EBF4EB00938F, 0xBF2C2F36A8FC5D53, 0xBF222EA5DF04047C,
+            0x3FF02A30D1FBA0DC, 0x4013664DDD1AD7FB,
+        ], w.sqrt() - 5.0)
+    };
+    x * p
+}
+
+pub(crate) fn normal64(key: Words, index: u64) -> f64 {
+    std::f64::consts::SQRT_2 * erf_inv64(uniform64(key, index, (-1f64).next_up(), 1.0))
 }
 
 pub(crate) fn bernoulli(key: Words, index: u64, p: f32) -> bool {
@@ -219,6 +288,31 @@ pub(crate) fn permutation(key: Words, count: u64) -> Vec<u32> {
         pairs.sort_by_key(|(bits, _)| *bits);
         order = pairs.into_iter().map(|(_, element)| element).collect();
     }
+    order
+}
+
+/// The lines of `values`, each of `length`, in random orders of their own: along the last axis.
+pub(crate) fn shuffle(key: Words, values: Vec<u32>, length: usize) -> Vec<u32> {
+    let count = values.len() as u64;
+    let rounds = (3.0 * (count.max(1) as f64).ln() / f64::from(u32::MAX).ln()).ceil() as u32;
+    let (mut key, mut values) = (key, values);
+    for _ in 0..rounds {
+        let drawn = element(key, 1);
+        key = element(key, 0);
+        let mut pairs: Vec<(u32, u32)> = (0..count).map(|index| bits32(drawn, index)).zip(values).collect();
+        for line in pairs.chunks_mut(length) {
+            line.sort_by_key(|(bits, _)| *bits);
+        }
+        values = pairs.into_iter().map(|(_, value)| value).collect();
+    }
+    values
+}
+
+/// The indices of the greatest of `scores`, in order; of equal ones the first.
+pub(crate) fn greatest(scores: &[f32], count: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+    order.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
+    order.truncate(count);
     order
 }
 

@@ -130,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn initializers_ignore_how_a_dtype_is_laid_out(key in keys(), rows in 1..9usize, columns in 1..9usize) {
+    fn initial_values_are_finite_in_every_dtype(key in keys(), rows in 1..9usize, columns in 1..9usize) {
         let initializers =
             [Initializer::lecun_normal(), Initializer::he_uniform(), Initializer::embedding(), Initializer::normal(2.0)];
         for initializer in initializers {

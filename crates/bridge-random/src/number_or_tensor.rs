@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 /// A parameter of a distribution: a number, or a tensor of numbers that broadcasts to the shape drawn.
 ///
-/// Functions take whatever converts into one: an `f64`, a `Tensor`, a `&Tensor`.
+/// Functions take whatever converts into one: an `f64`, an `f32`, a `Tensor`, a `&Tensor`.
 ///
 /// ```
 /// use bridge_random::{bernoulli, key};
@@ -20,32 +20,38 @@ use crate::{Error, Result};
 /// # Ok::<(), bridge_random::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub enum Parameter {
+pub enum NumberOrTensor {
     /// The same number for every element.
     Number(f64),
     /// A number for each element. Its values are read on the host.
     Tensor(Tensor),
 }
 
-impl From<f64> for Parameter {
+impl From<f64> for NumberOrTensor {
     fn from(number: f64) -> Self {
         Self::Number(number)
     }
 }
 
-impl From<Tensor> for Parameter {
+impl From<f32> for NumberOrTensor {
+    fn from(number: f32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<Tensor> for NumberOrTensor {
     fn from(tensor: Tensor) -> Self {
         Self::Tensor(tensor)
     }
 }
 
-impl From<&Tensor> for Parameter {
+impl From<&Tensor> for NumberOrTensor {
     fn from(tensor: &Tensor) -> Self {
         Self::Tensor(tensor.clone())
     }
 }
 
-impl Parameter {
+impl NumberOrTensor {
     /// The number of each element of a shape, as a `T`.
     fn each<T: Float>(&self, name: &'static str, shape: &Shape, count: usize) -> Result<Vec<T>> {
         match self {
@@ -64,7 +70,7 @@ impl Parameter {
 
 /// Draws from a distribution with parameters. `make` gives the sampler of an element's parameters.
 pub(crate) fn draw_with<T, S, const N: usize, const P: usize>(
-    parameters: [(&'static str, &Parameter); P],
+    parameters: [(&'static str, &NumberOrTensor); P],
     make: impl Fn([T; P]) -> Result<S>,
     sources: impl FnOnce(usize) -> [Source; N],
     shape: Shape,
@@ -80,8 +86,8 @@ where
     let mut all_numbers = true;
     for (number, (_, parameter)) in numbers.iter_mut().zip(parameters) {
         match parameter {
-            Parameter::Number(value) => *number = T::number(*value),
-            Parameter::Tensor(_) => all_numbers = false,
+            NumberOrTensor::Number(value) => *number = T::number(*value),
+            NumberOrTensor::Tensor(_) => all_numbers = false,
         }
     }
     let drawn = if all_numbers {
