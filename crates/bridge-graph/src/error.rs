@@ -76,6 +76,31 @@ pub enum GraphError {
         /// How many lanes were expected.
         expected: String,
     },
+    /// None of the random streams holds a batch of keys.
+    #[error("no random stream holds a batch of keys, found {}: make one, `rngs.split(3)?`", found(.available))]
+    NoLanes {
+        /// The names of the streams.
+        available: Vec<String>,
+    },
+    /// A stream that holds a batch of keys was to start again from a single one.
+    #[error(
+        "the random stream `{stream}` holds a batch of keys of shape {shape:?}, which a single key does not start: split the \
+         new key, `reseed_with(module, ReseedPolicy::MatchShape, ..)`, or restore what the stream was split from"
+    )]
+    ReseedBatched {
+        /// The stream's name.
+        stream: String,
+        /// The shape of its keys.
+        shape: Vec<usize>,
+    },
+    /// A batch of keys was given to start streams from.
+    #[error("the seed of `{stream}` is a batch of keys of shape {shape:?}: expected a seed or one key")]
+    SeedBatched {
+        /// The name that it was given for.
+        stream: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// A random stream's key and count are not what a stream has.
     #[error(
         "the random stream `{stream}` has {key} with {count}: expected a key with a count, or as many of both"

@@ -29,7 +29,8 @@ pub enum ReseedPolicy {
 /// ```
 ///
 /// # Errors
-/// [`GraphError::StreamBatched`] if a stream of these names, or a seed, is a batch of keys. Nothing is changed then.
+/// [`GraphError::ReseedBatched`] and [`GraphError::SeedBatched`] if a stream of these names, or a seed, is a batch of keys.
+/// Nothing is changed then.
 #[doc(alias = "nnx.reseed")]
 pub fn reseed<M: Visit + ?Sized, N: Into<Name>, S: Into<RngSeed>>(
     module: &M,
@@ -60,22 +61,22 @@ pub fn reseed_with<M: Visit + ?Sized, N: Into<Name>, S: Into<RngSeed>>(
     let seeds = Rngs::from_streams(seeds);
     let mut keys = Vec::new();
     for (name, stream) in seeds.iter() {
-        single(stream)?;
+        let shape = stream.shape()?.into_dims();
+        if !shape.is_empty() {
+            return Err(GraphError::SeedBatched { stream: name.to_string(), shape }.into());
+        }
         keys.push((name.clone(), stream.key().key()?));
     }
     if policy == ReseedPolicy::ScalarsOnly {
         iter_streams(module, |_, stream| {
-            if keys.iter().any(|(name, _)| *name == stream.name()) { single(stream) } else { Ok(()) }
+            let (named, shape) = (stream.name(), stream.shape()?.into_dims());
+            if shape.is_empty() || !keys.iter().any(|(name, _)| *name == named) {
+                return Ok(());
+            }
+            Err(GraphError::ReseedBatched { stream: named.to_string(), shape }.into())
         })?;
     }
     restart_streams(module, &keys, false).map(|_| ())
-}
-
-fn single(stream: &RngStream) -> Result<()> {
-    match stream.shape()?.into_dims() {
-        shape if shape.is_empty() => Ok(()),
-        shape => Err(GraphError::StreamBatched { stream: stream.name().to_string(), shape }.into()),
-    }
 }
 
 /// [`reseed_with`] the shapes of batches kept, that can seal the streams whose name is not given, so that every further draw
@@ -144,11 +145,11 @@ mod tests {
         let single = RngStream::new("params", 1);
         let streams = vec![single, RngStream::new("params", 2).split(2).unwrap()];
         let error = reseed(&streams, [("params", 3)]).unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(GraphError::StreamBatched { .. })), "{error}");
+        assert!(matches!(error.downcast_ref(), Some(GraphError::ReseedBatched { .. })), "{error}");
         assert_eq!(streams[0].seed().unwrap(), 1.into());
         let batch = key(3).split_array(2).unwrap();
         let error = reseed(&streams, [("dropout", batch)]).unwrap_err();
-        assert!(matches!(error.downcast_ref(), Some(GraphError::StreamBatched { .. })), "{error}");
+        assert!(matches!(error.downcast_ref(), Some(GraphError::SeedBatched { .. })), "{error}");
         reseed_with(&streams, ReseedPolicy::MatchShape, [("params", 3)]).unwrap();
         assert_eq!(streams[0].seed().unwrap(), key(3).fold_in(0).into());
         assert_eq!(streams[1].seed().unwrap(), key(3).fold_in(1).split_array(2).unwrap().into());

@@ -34,15 +34,15 @@ impl RngStream {
     pub fn new(name: impl Into<Name>, seed: impl Into<RngSeed>) -> Self {
         let RngSeed(keys) = seed.into();
         let counts = keys.map(|_| 0);
-        Self::with_counts(name.into(), keys, counts)
+        Self::with_counts(name.into(), keys, counts, false)
     }
 
-    fn with_counts(name: Name, keys: KeyArray, counts: CountArray) -> Self {
+    fn with_counts(name: Name, keys: KeyArray, counts: CountArray, sealed: bool) -> Self {
         let tag = Metadata::from_iter([(Metadata::TAG, name.to_string())]);
         let (key, count) = (RngKey::new(keys), RngCount::new(counts));
         key.set_metadata(tag.clone());
         count.set_metadata(tag);
-        Self { key, count, sealed: AtomicBool::new(false) }
+        Self { key, count, sealed: AtomicBool::new(sealed) }
     }
 
     /// The stream's name.
@@ -73,11 +73,23 @@ impl RngStream {
     /// ```
     ///
     /// # Errors
-    /// If something else than a key was put in its place.
+    /// [`GraphError::StreamSealed`] for a sealed stream; if something else than a key was put in its place.
     pub fn seed(&self) -> Result<RngSeed> {
+        self.check_open()?;
+        Ok(RngSeed(self.keys()?))
+    }
+
+    fn keys(&self) -> Result<KeyArray> {
         match &self.key.leaf()?.value {
-            Value::Keys(keys) => Ok(KeyArray::clone(keys).into()),
+            Value::Keys(keys) => Ok(KeyArray::clone(keys)),
             key => Ok(key.key()?.into()),
+        }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.is_sealed() {
+            true => Err(GraphError::StreamSealed { stream: self.name().to_string() }.into()),
+            false => Ok(()),
         }
     }
 
@@ -86,7 +98,7 @@ impl RngStream {
     /// # Errors
     /// If something else than a key was put in its place.
     pub fn shape(&self) -> Result<Shape> {
-        Ok(self.seed()?.0.dims().into())
+        Ok(self.keys()?.dims().into())
     }
 
     /// A new key.
@@ -96,10 +108,7 @@ impl RngStream {
     /// [`GraphError::StreamBatched`] for a stream that holds a batch of keys.
     #[doc(alias = "__call__")]
     pub fn draw(&self) -> Result<Key> {
-        if self.is_sealed() {
-            return Err(GraphError::StreamSealed { stream: self.name().to_string() }.into());
-        }
-        // A count of a stream is never taken for that of a key that is not there.
+        self.check_open()?;
         match self.key.key() {
             Ok(key) => Ok(key.fold_in(self.count.next_count()?)),
             Err(error) => match self.key.leaf()?.value {
@@ -138,6 +147,9 @@ impl RngStream {
 
     /// The lanes of a batch along its first dimension: streams of their own, with the keys and counts that stand there.
     ///
+    /// What is drawn from a lane is not counted in the batch: asked for again, it gives the same lanes, until
+    /// [`continue_from`](RngStream::continue_from) takes the lanes' counts back.
+    ///
     /// ```
     /// use bridge_graph::RngStream;
     /// use bridge_random::key;
@@ -155,7 +167,7 @@ impl RngStream {
         match keys.dims().first() {
             Some(lanes) => Ok((0..*lanes)
                 .filter_map(lane)
-                .map(|(keys, counts)| Self::with_counts(name.clone(), keys, counts))
+                .map(|(keys, counts)| Self::with_counts(name.clone(), keys, counts, self.is_sealed()))
                 .collect()),
             None => {
                 let (stream, shape) = (name.to_string(), Vec::new());
@@ -164,10 +176,45 @@ impl RngStream {
         }
     }
 
+    /// Takes the counts of lanes that were made of this batch, so that it goes on where they stand.
+    ///
+    /// ```
+    /// use bridge_graph::RngStream;
+    /// let batch = RngStream::new("params", 0).split(2)?;
+    /// let lanes = batch.lanes()?;
+    /// let first = lanes[1].draw()?;
+    /// batch.continue_from(&lanes)?;
+    /// assert_ne!(batch.lanes()?[1].draw()?, first);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`GraphError::StreamLanes`] if these are not as many lanes as it has, or of another shape. Nothing is changed then.
+    pub fn continue_from(&self, lanes: &[Self]) -> Result<()> {
+        let (keys, _) = self.batch()?;
+        let mut counts = Vec::with_capacity(keys.len());
+        for lane in lanes {
+            counts.extend_from_slice(lane.batch()?.1.elements());
+        }
+        if keys.dims().first() != Some(&lanes.len()) || counts.len() != keys.len() {
+            let (stream, shape) = (self.name().to_string(), keys.dims().to_vec());
+            return Err(GraphError::StreamLanes { stream, shape, expected: lanes.len().to_string() }.into());
+        }
+        self.count.set(CountArray::new(keys.dims(), counts)?);
+        Ok(())
+    }
+
     /// A stream of its own that goes on where this one stands.
     pub(crate) fn copy(&self) -> Result<Self> {
         let (keys, counts) = self.batch()?;
-        Ok(Self::with_counts(self.name(), keys, counts))
+        Ok(Self::with_counts(self.name(), keys, counts, self.is_sealed()))
+    }
+
+    /// A stream of its own that starts as this one did.
+    pub(crate) fn copy_from_start(&self) -> Result<Self> {
+        let keys = self.keys()?;
+        let counts = keys.map(|_| 0);
+        Ok(Self::with_counts(self.name(), keys, counts, self.is_sealed()))
     }
 
     /// Keys and counts, of one shape.
@@ -325,6 +372,34 @@ mod tests {
         stream.key().set(3);
         assert!(error_of(stream.draw()).starts_with("expected a random key, found a count"));
         assert!(error_of(stream.seed()).starts_with("expected a random key, found a count"));
+    }
+
+    #[test]
+    fn what_is_made_of_a_sealed_stream_is_sealed() {
+        let batch = RngStream::new("params", 1).split(2).unwrap();
+        batch.seal();
+        assert!(error_of(batch.seed()).starts_with("the call gave no key for the random stream `params`"));
+        for lane in batch.lanes().unwrap() {
+            assert!(error_of(lane.draw()).starts_with("the call gave no key"));
+        }
+        let single = batch.lanes().unwrap().remove(0);
+        for copy in [single.copy().unwrap(), single.copy_from_start().unwrap()] {
+            assert!(error_of(copy.draw()).starts_with("the call gave no key"));
+        }
+    }
+
+    #[test]
+    fn lanes_give_their_counts_back() {
+        let batch = RngStream::new("params", 1).split((2, 2)).unwrap();
+        let lanes = batch.lanes().unwrap();
+        lanes[1].continue_from(&[RngStream::new("params", 0), RngStream::new("params", 0)]).unwrap();
+        let inner = lanes[1].lanes().unwrap();
+        inner[0].draw().unwrap();
+        lanes[1].continue_from(&inner).unwrap();
+        batch.continue_from(&lanes).unwrap();
+        assert_eq!(batch.count().leaf().unwrap().value.counts().unwrap().elements(), [0, 0, 1, 0]);
+        assert!(error_of(batch.continue_from(&lanes[..1])).contains("expected a batch of 1 lanes"));
+        assert!(error_of(batch.continue_from(&inner)).contains("[2, 2]"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-use bridge_random::Key;
+use bridge_random::{Initializer, Key};
 use bridge_vars::{Filter, Name, Path, PathKey, Result};
-use candle_core::{DType, Device, Shape};
+use candle_core::{DType, Device, Shape, Tensor};
 use indexmap::IndexMap;
 
 use crate::error::GraphError;
@@ -88,10 +88,14 @@ impl Rngs {
     /// # Errors
     /// [`GraphError::StreamNotFound`].
     pub fn stream(&self, name: &str) -> Result<&RngStream> {
-        self.streams.get(name).or_else(|| self.streams.get(&Self::DEFAULT)).ok_or_else(|| {
-            let available = self.streams.keys().map(Name::to_string).collect();
-            GraphError::StreamNotFound { stream: name.into(), available }.into()
-        })
+        self.streams
+            .get(name)
+            .or_else(|| self.streams.get(&Self::DEFAULT))
+            .ok_or_else(|| GraphError::StreamNotFound { stream: name.into(), available: self.names() }.into())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.streams.keys().map(Name::to_string).collect()
     }
 
     /// A new key of the stream of a name, or else of `default`.
@@ -100,6 +104,39 @@ impl Rngs {
     /// [`GraphError::StreamNotFound`] and [`GraphError::StreamSealed`].
     pub fn draw(&self, name: &str) -> Result<Key> {
         self.stream(name)?.draw()
+    }
+
+    /// What a sampler makes of a new key of a stream, the dtype and the device.
+    ///
+    /// ```
+    /// use bridge_graph::Rngs;
+    /// use bridge_random::{key, normal};
+    /// use candle_core::{DType, Device};
+    /// let rngs = Rngs::new(0);
+    /// let noise = rngs.sample("noise", |key, dtype, device| normal(key, (2, 3), dtype, device))?;
+    /// let same = normal(key(0).fold_in(0), (2, 3), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(noise.to_vec2::<f32>()?, same.to_vec2::<f32>()?);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Rngs::draw`], and what the sampler returns.
+    #[doc(alias("nnx.Rngs.normal", "nnx.Rngs.uniform"))]
+    pub fn sample(
+        &self,
+        stream: &str,
+        sampler: impl FnOnce(Key, DType, &Device) -> bridge_random::Result<Tensor>,
+    ) -> Result<Tensor> {
+        Ok(sampler(self.draw(stream)?, self.dtype, &self.device)?)
+    }
+
+    /// A tensor of an initializer's, from a new key of a stream.
+    ///
+    /// # Errors
+    /// Those of [`Rngs::draw`] and [`Initializer::init`].
+    #[doc(alias = "nnx.Rngs.lecun_normal")]
+    pub fn init(&self, stream: &str, initializer: &Initializer, shape: impl Into<Shape>) -> Result<Tensor> {
+        self.sample(stream, |key, dtype, device| initializer.init(key, shape, dtype, device))
     }
 
     /// The names and streams, in order of their making, `default` last.
@@ -163,11 +200,11 @@ impl Rngs {
                 if matches(filter, &Path::from(PathKey::Name(stream.name())), stream)? {
                     return match shape {
                         Some(shape) => stream.split(shape.clone()),
-                        None => Ok(RngStream::new(stream.name(), stream.seed()?)),
+                        None => stream.copy_from_start(),
                     };
                 }
             }
-            Ok(RngStream::new(stream.name(), stream.seed()?))
+            stream.copy_from_start()
         })
     }
 
@@ -181,6 +218,8 @@ impl Rngs {
     }
 
     /// The lanes of batches along their first dimension. A stream that holds a single key goes on in each lane by itself.
+    ///
+    /// What is drawn from a lane is not counted here: see [`RngStream::lanes`].
     ///
     /// # Errors
     /// [`GraphError::StreamLanes`] if no stream holds a batch, or not all have as many lanes.
@@ -199,8 +238,7 @@ impl Rngs {
             }
         }
         let Some(count) = first else {
-            let (stream, shape) = (Self::DEFAULT.to_string(), Vec::new());
-            return Err(GraphError::StreamLanes { stream, shape, expected: "any number of".into() }.into());
+            return Err(GraphError::NoLanes { available: self.names() }.into());
         };
         let mut lanes: Vec<Self> = (0..count).map(|_| self.without_streams()).collect();
         for (name, stream) in &self.streams {
@@ -326,6 +364,7 @@ mod tests {
             error.starts_with("the random stream `b` has keys of shape [3]: expected a batch of 2 lanes"),
             "{error}"
         );
-        assert!(Rngs::new(0).lanes().is_err());
+        let error = Rngs::from_streams([("a", 0)]).lanes().unwrap_err().to_string();
+        assert!(error.starts_with("no random stream holds a batch of keys, found `a`: "), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-use bridge_vars::{Filter, Leaf, Path, PathKey, Result, RngCount, RngKey};
+use bridge_vars::{Filter, Path, PathKey, Result, RngCount, RngKey, Value};
 use candle_core::Shape;
 
 use crate::{RngStream, Visit, iter_streams};
@@ -22,7 +22,7 @@ use crate::{RngStream, Visit, iter_streams};
 /// ```
 ///
 /// # Errors
-/// Those of [`RngStream::split`]. What was split until then stays so.
+/// Those of [`RngStream::split`]. Nothing is changed then.
 #[doc(alias = "nnx.split_rngs")]
 pub fn split_rngs<M: Visit + ?Sized>(
     module: &M,
@@ -36,7 +36,7 @@ pub fn split_rngs<M: Visit + ?Sized>(
 /// [`split_rngs`] into one lane, which takes the stream's place: `squeeze` of Flax.
 ///
 /// # Errors
-/// Those of [`RngStream::draw`]. What was split until then stays so.
+/// Those of [`RngStream::draw`]. Nothing is changed then.
 #[doc(alias = "nnx.split_rngs")]
 pub fn split_rngs_squeezed<M: Visit + ?Sized>(module: &M, only: impl Into<Filter>) -> Result<RngBackup> {
     replace(module, &only.into(), |stream| {
@@ -49,7 +49,7 @@ pub fn split_rngs_squeezed<M: Visit + ?Sized>(module: &M, only: impl Into<Filter
 /// back what was there, with the one draw that the fork took counted.
 ///
 /// # Errors
-/// Those of [`RngStream::fork`]. What was forked until then stays so.
+/// Those of [`RngStream::fork`]. Nothing is changed then.
 #[doc(alias = "nnx.fork_rngs")]
 pub fn fork_rngs<M: Visit + ?Sized>(module: &M, only: impl Into<Filter>) -> Result<RngBackup> {
     replace(module, &only.into(), RngStream::fork)
@@ -60,17 +60,27 @@ fn replace<M: Visit + ?Sized>(
     only: &Filter,
     make: impl Fn(&RngStream) -> Result<RngStream>,
 ) -> Result<RngBackup> {
-    let mut backup = RngBackup(Vec::new());
-    iter_streams(module, |path, stream| {
+    // All are made before any takes a place, so that nothing is changed if one can not be.
+    let (mut saved, mut made) = (Vec::new(), Vec::new());
+    let result = iter_streams(module, |path, stream| {
         if matches(only, path, stream)? {
-            let new = make(stream)?;
             let (key, count) = (stream.key().clone(), stream.count().clone());
-            backup.0.push(Saved { was: (key.leaf()?, count.leaf()?), key, count });
-            stream.restart(new.seed()?);
+            let undrawn = count.leaf()?.value;
+            made.push(make(stream)?);
+            let (was_key, was_count) = (key.leaf()?.value, count.leaf()?.value);
+            saved.push(Saved { key, count, was_key, was_count, undrawn });
         }
         Ok(())
-    })?;
-    Ok(backup)
+    });
+    if let Err(error) = result {
+        saved.into_iter().for_each(|saved| saved.count.set(saved.undrawn));
+        return Err(error);
+    }
+    for (saved, made) in saved.iter().zip(made) {
+        saved.key.set(made.key().leaf()?.value);
+        saved.count.set(made.count().leaf()?.value);
+    }
+    Ok(RngBackup(saved))
 }
 
 /// True if a filter matches both variables of a stream.
@@ -89,16 +99,19 @@ pub struct RngBackup(Vec<Saved>);
 struct Saved {
     key: RngKey,
     count: RngCount,
-    was: (Leaf, Leaf),
+    was_key: Value,
+    was_count: Value,
+    /// The count before the draw.
+    undrawn: Value,
 }
 
 impl RngBackup {
     /// Puts back the streams' keys and counts.
     #[doc(alias = "nnx.restore_rngs")]
     pub fn restore(self) {
-        for Saved { key, count, was } in self.0 {
-            key.set(was.0.value);
-            count.set(was.1.value);
+        for Saved { key, count, was_key, was_count, .. } in self.0 {
+            key.set(was_key);
+            count.set(was_count);
         }
     }
 
@@ -131,6 +144,15 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("batch of keys"));
         assert_eq!(rngs.draw("dropout").unwrap(), key(1).fold_in(1));
         assert_eq!(rngs.draw("default").unwrap(), key(0).fold_in(1));
+    }
+
+    #[test]
+    fn nothing_is_split_if_one_can_not_be() {
+        let streams = vec![RngStream::new("a", 1), RngStream::new("b", 2).split(2).unwrap()];
+        let before = crate::state(&streams).unwrap();
+        let error = split_rngs(&streams, 3, Filter::Everything).unwrap_err().to_string();
+        assert!(error.starts_with("the random stream `b` holds a batch of keys"), "{error}");
+        assert!(crate::state(&streams).unwrap().identical(&before).unwrap());
     }
 
     #[test]
