@@ -1,4 +1,4 @@
-//! Drawing 16 Mi numbers: beside candle's own generator, where it has one.
+//! Drawing 16 Mi numbers, unless the row says otherwise: beside candle's own generator, where it has one.
 
 use std::hint::black_box;
 
@@ -23,11 +23,12 @@ fn weights() -> Result<Tensor> {
 /// Measures a sampler, with a new key for each call.
 fn row(sample: fn(Key) -> Result<Tensor>) -> Row {
     let mut call = 0;
-    Row::new(Time::Milliseconds, move || {
+    let row = Row::new(Time::Milliseconds, move || {
         call += 1;
         black_box(sample(key(0).fold_in(call))?);
         Ok(())
-    })
+    });
+    row.per(1, "draw")
 }
 
 fn alone(name: &str, sample: fn(Key) -> Result<Tensor>) -> Entry {

@@ -17,7 +17,7 @@ use bridge_vars::Name;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keys {
     keys: Vec<(Name, Key)>,
-    separator: Separator,
+    separator: Option<Separator>,
 }
 
 impl Keys {
@@ -54,11 +54,11 @@ impl Keys {
     #[doc(alias = "flax_fix_rng_separator")]
     #[must_use]
     pub fn with_separator(self, separator: Separator) -> Self {
-        Self { separator, ..self }
+        Self { separator: Some(separator), ..self }
     }
 
-    /// What keeps the names of a path apart.
-    pub fn separator(&self) -> Separator {
+    /// What keeps the names of a path apart, if that was said; otherwise it is what the call around, or Flax, has.
+    pub fn separator(&self) -> Option<Separator> {
         self.separator
     }
 

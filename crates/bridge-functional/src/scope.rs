@@ -20,7 +20,6 @@ pub struct Scope {
     root: Arc<Root>,
     local: Arc<Mutex<Local>>,
     rngs: ScopeRngs,
-    path: Path,
     mode: Option<Mode>,
 }
 
@@ -59,12 +58,12 @@ impl Scope {
         let variables = Mutex::new(variables.into());
         let root = Root { variables, mutable, initializing };
         let rngs = ScopeRngs::new(keys);
-        Self { root: Arc::new(root), local: Arc::default(), rngs, path: Path::root(), mode }
+        Self { root: Arc::new(root), local: Arc::default(), rngs, mode }
     }
 
     /// Where the module is in the tree of modules.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.rngs.path()
     }
 
     /// Training or evaluation, if the call said which.
@@ -90,7 +89,7 @@ impl Scope {
         setting: &'static str,
     ) -> Result<bool> {
         told.or_else(|| self.mode.map(|mode| mode == Mode::Eval))
-            .ok_or_else(|| ScopeError::ModeUnknown { path: self.path.clone(), module, setting }.into())
+            .ok_or_else(|| ScopeError::ModeUnknown { path: self.path().clone(), module, setting }.into())
     }
 
     /// True during `init`.
@@ -140,7 +139,7 @@ impl Scope {
         let name = name.into();
         self.reserve(&name, Some(&PARAMS))?;
         let tensor = match self.find(&PARAMS, &name) {
-            Some(leaf) => leaf.tensor().map_err(|error| error.at(&self.path))?.clone(),
+            Some(leaf) => leaf.tensor().map_err(|error| error.at(self.path()))?.clone(),
             None if self.is_mutable_collection(&PARAMS) => {
                 let tensor = make(self.make_rng(&PARAMS)?)?;
                 self.store(&Path::from(PathKey::Name(name.clone())), Param::leaf(tensor.clone()))?;
@@ -150,7 +149,7 @@ impl Scope {
         };
         match shape {
             Some(shape) if tensor.shape() != shape => Err(ScopeError::ParamShape {
-                path: self.path.join(name),
+                path: self.path().join(name),
                 expected: shape.dims().to_vec(),
                 found: tensor.dims().to_vec(),
             }
@@ -216,7 +215,7 @@ impl Scope {
         if !self.is_mutable_collection(leaf.kind.collection()) {
             return Err(ScopeError::NotMutable {
                 collection: leaf.kind.collection().to_owned(),
-                path: self.path.concat(path),
+                path: self.path().concat(path),
                 mutable: self.root.mutable.to_string(),
             }
             .into());
@@ -306,8 +305,8 @@ impl Scope {
         }
         f(self).map_err(|error| match error.downcast_ref::<ScopeError>() {
             // It says itself where it was.
-            Some(scope_error) if scope_error.path().starts_with(&self.path) => error,
-            _ => error.at(&self.path),
+            Some(scope_error) if scope_error.path().starts_with(self.path()) => error,
+            _ => error.at(self.path()),
         })
     }
 
@@ -330,14 +329,13 @@ impl Scope {
     fn child_scope(&self, name: Name) -> Result<Self> {
         self.reserve(&name, None)?;
         let local = Arc::clone(self.local().children.entry(name.clone()).or_default());
-        let rngs = self.rngs.child(name.clone());
-        Ok(Self { root: self.root.clone(), local, rngs, path: self.path.join(name), mode: self.mode })
+        Ok(Self { root: self.root.clone(), local, rngs: self.rngs.child(name), mode: self.mode })
     }
 
     /// A name is free for a child if nothing has it, and for a variable if no child and no variable of its
     /// collection has it.
     fn reserve(&self, name: &Name, collection: Option<&Name>) -> Result<()> {
-        let path = || self.path.join(name.clone());
+        let path = || self.path().join(name.clone());
         if name.starts_with('<') {
             return Err(ScopeError::ReservedName { path: path() }.into());
         }
@@ -362,7 +360,7 @@ impl Scope {
     fn find(&self, collection: &Name, name: &Name) -> Option<Leaf> {
         let variables = self.variables();
         let mut place = variables.child(&PathKey::Name(collection.clone()))?;
-        for key in self.path.keys() {
+        for key in self.path().keys() {
             place = place.child(key)?;
         }
         match place.child(&PathKey::Name(name.clone()))? {
@@ -378,11 +376,11 @@ impl Scope {
     }
 
     fn path_in(&self, collection: &Name) -> Path {
-        Path::from(PathKey::Name(collection.clone())).concat(&self.path)
+        Path::from(PathKey::Name(collection.clone())).concat(self.path())
     }
 
     fn not_found(&self, collection: &Name, name: &Name) -> bridge_vars::Error {
-        let path = self.path.join(name.clone());
+        let path = self.path().join(name.clone());
         let variables = Variables::from(self.variables().clone());
         if variables.collection(collection).is_none_or(Tree::is_empty) {
             let available = variables.collections().map(String::from).collect();
@@ -421,7 +419,7 @@ impl Scope {
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope")
-            .field("path", &self.path)
+            .field("path", self.path())
             .field("mutable", &self.root.mutable)
             .field("mode", &self.mode)
             .finish_non_exhaustive()
@@ -464,7 +462,7 @@ impl ScopeVariable {
     }
 
     fn path(&self) -> Path {
-        self.scope.path.join(self.name.clone())
+        self.scope.path().join(self.name.clone())
     }
 
     /// Sets the value, keeping type and metadata.

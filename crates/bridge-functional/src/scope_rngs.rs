@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bridge_random::{Key, PathItem, fold_static};
+use bridge_random::{Key, PathItem, Separator, fold_static};
 use bridge_vars::{CollectionFilter, Name, Path, PathKey, Result};
 
 use crate::Keys;
@@ -33,7 +33,7 @@ static PARAMS: Name = Name::from_static("params");
 /// let rngs = ScopeRngs::new(key(0));
 /// let first = rngs.make_rng("params")?;
 /// assert_ne!(rngs.make_rng("params")?, first);
-/// // A second layer of three, each with a key of its own.
+/// // Three layers that are stacked, each with a key of its own.
 /// let lanes = rngs.child("layers").lanes([("params", true)], 3);
 /// assert_ne!(lanes[0].make_rng("params")?, lanes[1].make_rng("params")?);
 /// # Ok::<(), bridge_vars::Error>(())
@@ -43,6 +43,7 @@ static PARAMS: Name = Name::from_static("params");
 pub struct ScopeRngs {
     /// What streams start from, where the part of the path begins that keys depend on.
     keys: Arc<Keys>,
+    separator: Separator,
     path: Path,
     /// How many steps of the path keys do not depend on.
     folded: usize,
@@ -59,7 +60,19 @@ struct Counters {
 impl ScopeRngs {
     /// Those of a call's root, with the keys that it was given.
     pub fn new(keys: impl Into<Keys>) -> Self {
-        Self { keys: Arc::new(keys.into()), path: Path::root(), folded: 0, counters: Arc::default() }
+        let keys = keys.into();
+        let separator = keys.separator().unwrap_or_default();
+        Self { keys: Arc::new(keys), separator, path: Path::root(), folded: 0, counters: Arc::default() }
+    }
+
+    /// Where the scope is in the tree of modules.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What keeps the names of a path apart where keys are derived from it.
+    pub fn separator(&self) -> Separator {
+        self.separator
     }
 
     /// Those of a child. Asked for twice, its counts go on.
@@ -67,7 +80,7 @@ impl ScopeRngs {
     pub fn child(&self, name: impl Into<Name>) -> Self {
         let name = name.into();
         let counters = Arc::clone(lock(&self.counters).children.entry(name.clone()).or_default());
-        Self { keys: self.keys.clone(), path: self.path.join(name), folded: self.folded, counters }
+        Self { path: self.path.join(name), counters, ..self.clone() }
     }
 
     /// A new key of a stream, or of `params` if there is no key for it.
@@ -87,6 +100,11 @@ impl ScopeRngs {
                 .into());
             }
         };
+        Ok(self.derive(key, stream))
+    }
+
+    /// The next key of a stream.
+    fn derive(&self, key: Key, stream: &str) -> Key {
         let count = {
             let counts = &mut lock(&self.counters).counts;
             match counts.iter_mut().find(|(name, _)| name == stream) {
@@ -105,7 +123,7 @@ impl ScopeRngs {
             PathKey::Name(name) => Some(PathItem::Name(name)),
             PathKey::Index(_) => None,
         });
-        Ok(fold_static(key, names.chain([PathItem::Count(count)]), self.keys.separator()))
+        fold_static(key, names.chain([PathItem::Count(count)]), self.separator)
     }
 
     /// True if there is a key for the stream, or for `params`.
@@ -156,7 +174,8 @@ impl ScopeRngs {
     ///
     /// JAX traces the body twice to find what does not change from step to step: variables that all steps share are made in
     /// the first trace, and what a step draws has the counts of the second. `first_trace` is the body, run with the streams of
-    /// the first step; all but the variables to be shared is to be dropped.
+    /// the first step; all but the variables to be shared is to be dropped. Afterwards,
+    /// [`continue_from`](ScopeRngs::continue_from) one of the steps.
     ///
     /// # Errors
     /// What `first_trace` returns.
@@ -167,30 +186,21 @@ impl ScopeRngs {
         length: usize,
         first_trace: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<(T, Vec<Self>)> {
-        let steps = self.lanes(split_rngs, length.max(1));
-        let traced = match steps.first() {
-            Some(first) => {
-                let traced = first_trace(first)?;
-                for step in steps.iter().skip(1) {
-                    step.continue_from(first);
-                }
-                traced
-            }
-            None => first_trace(self)?,
-        };
-        Ok((traced, steps.into_iter().take(length).collect()))
+        let mut steps = self.lanes(split_rngs, length.max(1));
+        // There is at least one, to be traced even if none is run.
+        let (first, others) = steps.split_at(1);
+        let traced = first_trace(&first[0])?;
+        others.iter().for_each(|step| step.continue_from(&first[0]));
+        steps.truncate(length);
+        Ok((traced, steps))
     }
 
     /// The streams that start from a new key of each of these, as if this scope were a call's root; its counts go on.
-    ///
-    /// # Errors
-    /// None.
     #[doc(alias("fold_rngs", "jit"))]
-    pub fn folded(&self) -> Result<Self> {
-        let folded = self.streams().map(|name| Ok((name.clone(), self.make_rng(name)?)));
-        let keys = folded.collect::<Result<Keys>>()?.with_separator(self.keys.separator());
-        let (path, counters) = (self.path.clone(), self.counters.clone());
-        Ok(Self { keys: Arc::new(keys), folded: path.len(), path, counters })
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let folded = self.keys.iter().map(|(name, key)| (name.clone(), self.derive(key, name)));
+        Self { keys: Arc::new(folded.collect()), folded: self.path.len(), ..self.clone() }
     }
 
     /// The streams of the body of a while loop, in iteration `index` counted from 0. Filters and counts are those of
@@ -228,13 +238,8 @@ impl ScopeRngs {
             let (_, is_split) = rules.iter().find(|(filter, _)| filter.contains(name))?;
             Some((name.clone(), if *is_split { split(name, key) } else { key }))
         };
-        let keys: Keys = self.keys.iter().filter_map(named).collect();
-        Self {
-            keys: Arc::new(keys.with_separator(self.keys.separator())),
-            path: self.path.clone(),
-            folded: self.folded,
-            counters: Arc::new(Mutex::new(lock(&self.counters).copy())),
-        }
+        let counters = Arc::new(Mutex::new(lock(&self.counters).copy()));
+        Self { keys: Arc::new(self.keys.iter().filter_map(named).collect()), counters, ..self.clone() }
     }
 }
 
@@ -290,7 +295,7 @@ impl fmt::Debug for ScopeRngs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bridge_random::{Scheme, Separator, key};
+    use bridge_random::{Scheme, key};
 
     const ALL: [(&str, bool); 1] = [("params", true)];
 
@@ -328,7 +333,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_whole_path_after_folding() {
-        let rngs = ScopeRngs::new([("dropout", key(0))]).child("a").folded().unwrap().child("b");
+        let rngs = ScopeRngs::new([("dropout", key(0))]).child("a").folded().child("b");
         let error = rngs.make_rng("noise").unwrap_err().to_string();
         assert!(error.contains("a.b") && error.contains("noise") && error.contains("dropout"), "{error}");
     }

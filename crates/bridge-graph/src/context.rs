@@ -1,19 +1,20 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use bridge_random::Key;
+use bridge_random::{Key, Separator};
 use bridge_vars::{CollectionFilter, Name, Result};
 
 use crate::RngStream;
 
 /// What a wrapped module inside a stateful one learns of the call that it is part of: whether variables
-/// are being created, which collections it may change, and the call's random streams. Set through the walk over the module, so that nothing is
-/// global; not part of the module's description.
+/// are being created, which collections it may change, the call's random streams and how keys are derived from paths. Set
+/// through the walk over the module, so that nothing is global; not part of the module's description.
 #[derive(Debug, Default)]
 pub struct CallContext {
     // The pass, twice its number and one more for a completing one; 0 for none.
     initializing: AtomicU64,
     mutable: RwLock<Option<CollectionFilter>>,
+    separator: RwLock<Option<Separator>>,
     streams: RwLock<Vec<RngStream>>,
 }
 
@@ -66,6 +67,16 @@ impl CallContext {
     /// Sets the collections that the enclosing call may change.
     pub fn set_mutable(&self, mutable: Option<CollectionFilter>) {
         *self.mutable.write().unwrap_or_else(PoisonError::into_inner) = mutable;
+    }
+
+    /// What keeps the names of a path apart where the enclosing call derives keys from it.
+    pub fn separator(&self) -> Option<Separator> {
+        *self.separator.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what keeps the names of a path apart.
+    pub fn set_separator(&self, separator: Option<Separator>) {
+        *self.separator.write().unwrap_or_else(PoisonError::into_inner) = separator;
     }
 
     /// A key of each of the enclosing call's random streams that `wanted` says yes to.

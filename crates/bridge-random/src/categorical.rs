@@ -174,7 +174,7 @@ impl Size {
                 possible += usize::from(logit > f64::NEG_INFINITY);
             }
             if possible == 0 && needed > 0 {
-                return Err(Error::NothingToChoose { operation: "categorical" });
+                return Err(Error::NothingToChoose { operation: "categorical", line: Some(line) });
             }
             if possible < needed {
                 let (asked, available) = (needed, possible);
@@ -257,15 +257,17 @@ mod tests {
             "the logit of category 1 of line 1 is NaN",
         );
         check(
-            Categorical::new(&logits(&[[-infinity, -infinity]])),
-            "`categorical` has nothing to choose from",
+            Categorical::new(&logits(&[[0., 0.], [-infinity, -infinity]])),
+            "`categorical` has nothing to choose from in line 1",
         );
         check(
             Categorical::new(&logits(&[[0., -infinity]])).shape((2, 1)).without_replacement(),
             "`categorical` can not choose 2 of 1 without replacement",
         );
         let none = Tensor::zeros((2, 0), DType::F32, &Device::Cpu).unwrap();
-        check(Categorical::new(&none), "`categorical` has nothing to choose from");
+        check(Categorical::new(&none), "`categorical` has nothing to choose from in line 0");
+        let scalar = Categorical::new(&Tensor::new(1f32, &Device::Cpu).unwrap());
+        check(scalar, "axis -1 is out of range for shape []: it has no axes");
         let huge = Categorical::new(&logits(&[[0., 1.]])).shape(usize::MAX);
         assert!(matches!(huge.sample(key(0)), Err(Error::TooLarge { .. })));
         let integers = Tensor::zeros((2, 2), DType::U32, &Device::Cpu).unwrap();

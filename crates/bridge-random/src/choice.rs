@@ -114,7 +114,7 @@ impl Choice {
             return Ok(Vec::new());
         }
         if population == 0 {
-            return Err(Error::NothingToChoose { operation: "choice" });
+            return Err(Error::NothingToChoose { operation: "choice", line: None });
         }
         u32::try_from(population - 1).map_err(|_| Error::PermutationLength { found: population })?;
         if let Some(weights) = &self.weights {
@@ -164,7 +164,7 @@ impl Choice {
         }
         let possible = weights.iter().filter(|weight| weight.to_f64() > 0.0).count();
         if possible == 0 {
-            return Err(Error::NothingToChoose { operation: "choice" });
+            return Err(Error::NothingToChoose { operation: "choice", line: None });
         }
         if !self.replace {
             self.check_count(possible, count)?;
@@ -176,7 +176,7 @@ impl Choice {
         }
         let sums = cumulative_sum(&weights);
         let Some((total, last)) = sums.last().zip(u32::try_from(population - 1).ok()) else {
-            return Err(Error::NothingToChoose { operation: "choice" });
+            return Err(Error::NothingToChoose { operation: "choice", line: None });
         };
         if !total.to_f64().is_finite() {
             return Err(Error::WeightsSum { found: total.to_f64() });

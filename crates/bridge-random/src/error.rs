@@ -40,8 +40,8 @@ pub enum Error {
         supported: &'static [DType],
     },
 
-    /// The shape has more elements than memory can address.
-    #[error("shape {shape:?} has more elements than memory can address; expected a smaller shape")]
+    /// The shape has more elements than there is memory for.
+    #[error("shape {shape:?} has more elements than there is memory for: expected a smaller shape")]
     TooLarge {
         /// The shape asked for.
         shape: Shape,
@@ -67,6 +67,20 @@ pub enum Error {
         shape: Shape,
     },
 
+    /// Draws with the keys of a batch that do not stack.
+    #[error(
+        "key {lane} of the batch drew {:?} of {:?}, the first one {:?} of {:?}: expected the same of each",
+        found.0, found.1, expected.0, expected.1
+    )]
+    Lanes {
+        /// The number of the key, row by row.
+        lane: usize,
+        /// The shape and dtype of the first key's draw.
+        expected: (Shape, DType),
+        /// Those of this key's.
+        found: (Shape, DType),
+    },
+
     /// A part of a draw, of a key whose elements depend on the length of the whole.
     #[error(
         "key {key} is of the legacy scheme, whose elements depend on how many are drawn: \
@@ -89,10 +103,12 @@ pub enum Error {
     },
 
     /// Nothing that could be drawn: no elements, or none with a probability.
-    #[error("`{operation}` has nothing to choose from")]
+    #[error("`{operation}` has nothing to choose from{}", line.map(|line| format!(" in line {line}")).unwrap_or_default())]
     NothingToChoose {
         /// The function that was called.
         operation: &'static str,
+        /// The number of the line along the axis of categories, row by row, if there are several.
+        line: Option<usize>,
     },
 
     /// More draws without replacement than there is to draw.
@@ -153,9 +169,10 @@ pub enum Error {
         lines: Shape,
     },
 
-    /// A range of integers that has none.
+    /// A range of integers that has none of the dtype's.
     #[error(
-        "`randint` found the bounds {low} and {high}: expected the upper one, which is exclusive, above the lower one"
+        "`randint` found the bounds {low} and {high}: expected the upper one, which is exclusive, above the lower one, and a \
+         number of the dtype between them"
     )]
     IntegerBounds {
         /// The lower bound.
@@ -208,7 +225,13 @@ pub enum Error {
     },
 
     /// An axis that the shape does not have.
-    #[error("{name} {axis} is out of range for shape {shape:?}: expected an axis from -{rank} to {rank} exclusive", rank = shape.rank())]
+    #[error(
+        "{name} {axis} is out of range for shape {shape:?}: {}",
+        match shape.rank() {
+            0 => "it has no axes".to_owned(),
+            rank => format!("expected an axis from -{rank} to {rank} exclusive"),
+        }
+    )]
     Axis {
         /// Which axis: `axis`, or `in_axis`, `out_axis`, `batch_axis` or `column_axis` of an initializer.
         name: &'static str,
@@ -281,4 +304,14 @@ pub enum Error {
     /// candle could not make the tensor.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+/// So that samplers can be used in the `forward` of candle's modules.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(error) => error,
+            other => Self::wrap(other),
+        }
+    }
 }

@@ -134,14 +134,22 @@ pub(crate) fn fill_part<S: Sampler>(sampler: S, key: Key, start: u64, out: &mut 
     Ok(())
 }
 
-/// The number of elements of a shape, if as many `T` can be addressed.
+/// The number of elements of a shape, if there is memory for as many `T`.
 pub(crate) fn element_count<T>(shape: &Shape) -> Result<usize> {
-    let sizes = shape.dims().iter();
-    sizes
-        .copied()
-        .try_fold(1, usize::checked_mul)
-        .filter(|count| count.checked_mul(size_of::<T>()).is_some_and(|bytes| isize::try_from(bytes).is_ok()))
-        .ok_or_else(|| Error::TooLarge { shape: shape.clone() })
+    /// Beyond this many bytes, an allocation is tried.
+    const TRIED: usize = 1 << 32;
+
+    let too_large = || Error::TooLarge { shape: shape.clone() };
+    // Strides are products of sizes, whatever other sizes are 0.
+    let sizes = || shape.dims().iter().copied();
+    sizes().map(|size| size.max(1)).try_fold(1, usize::checked_mul).ok_or_else(too_large)?;
+    let count: usize = sizes().product();
+    let bytes = count.checked_mul(size_of::<T>()).ok_or_else(too_large)?;
+    if bytes > TRIED {
+        // The memory is given back at once: it is only touched where it is used.
+        Vec::<T>::new().try_reserve_exact(count).map_err(|_| too_large())?;
+    }
+    Ok(count)
 }
 
 /// How many elements are made at a time: their words fit the processor's first cache.
@@ -362,7 +370,8 @@ pub(crate) mod tests {
 
     #[test]
     fn shapes_beyond_memory_are_errors() {
-        for dims in [vec![usize::MAX], vec![usize::MAX, 2], vec![isize::MAX as usize / 4 + 1]] {
+        let half = usize::MAX / 2 + 1;
+        for dims in [vec![usize::MAX], vec![usize::MAX, 2], vec![isize::MAX as usize / 8], vec![0, half, 4]] {
             let shape = Shape::from(dims.clone());
             let error = element_count::<f32>(&shape).unwrap_err();
             assert!(matches!(error, Error::TooLarge { .. }), "{dims:?}");

@@ -10,6 +10,8 @@ use crate::{Key, Result, SamplingMode};
 
 /// Numbers from the standard Gumbel distribution: `-ln(-ln(u))`, with `u` uniform from 0 to 1 (both exclusive).
 ///
+/// As in JAX, a `u` of 0 (one in 2^23 for f32, 2^10 for f16, 2^7 for bf16) becomes the least positive number.
+///
 /// Added to logits, they make the index of the greatest sum a draw from the categorical distribution:
 /// [`Categorical`](crate::Categorical).
 ///

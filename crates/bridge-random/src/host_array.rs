@@ -137,13 +137,17 @@ impl KeyArray {
     /// assert_eq!(x.dims(), [4, 2, 3]);
     /// # Ok::<(), bridge_random::Error>(())
     /// ```
-    pub fn vmap<E: From<Error>>(&self, mut draw: impl FnMut(Key) -> Result<Tensor, E>) -> Result<Tensor, E> {
-        let drawn = self.elements.iter().map(|key| draw(*key)).collect::<Result<Vec<_>, E>>()?;
+    pub fn vmap(&self, draw: impl FnMut(Key) -> Result<Tensor>) -> Result<Tensor> {
+        let drawn = self.elements.iter().copied().map(draw).collect::<Result<Vec<_>>>()?;
         let Some(first) = drawn.first() else {
-            return Err(Error::NoKeys { shape: self.dims.clone().into() }.into());
+            return Err(Error::NoKeys { shape: self.dims.clone().into() });
         };
+        let form = |tensor: &Tensor| (tensor.shape().clone(), tensor.dtype());
+        if let Some(lane) = drawn.iter().position(|tensor| form(tensor) != form(first)) {
+            return Err(Error::Lanes { lane, expected: form(first), found: form(&drawn[lane]) });
+        }
         let dims = [&self.dims, first.dims()].concat();
-        Tensor::stack(&drawn, 0).and_then(|stacked| stacked.reshape(dims)).map_err(|e| Error::from(e).into())
+        Ok(Tensor::stack(&drawn, 0)?.reshape(dims)?)
     }
 }
 
@@ -207,6 +211,13 @@ mod tests {
         let alone = draw(keys.elements()[2]).unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(x.get(1).unwrap().get(0).unwrap().to_vec1::<f32>().unwrap(), alone);
         assert!(matches!(KeyArray::from(vec![]).vmap(draw).unwrap_err(), Error::NoKeys { .. }));
+        let uneven =
+            |drawn| uniform(drawn, usize::from(drawn == keys.elements()[1]), DType::F32, &Device::Cpu);
+        let text = keys.vmap(uneven).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "key 1 of the batch drew [1] of F32, the first one [0] of F32: expected the same of each"
+        );
     }
 
     #[test]

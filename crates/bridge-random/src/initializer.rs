@@ -147,6 +147,9 @@ impl Initializer {
     }
 
     /// [`Initializer::Orthogonal`] of scale 1, with the columns on the last axis. The default of Flax for recurrent kernels.
+    ///
+    /// For f32 and f64; others are made by a closure that converts. It takes about a third of a second for a matrix of
+    /// 1024 by 1024, and eight times as long for one of twice the size.
     #[doc(alias = "orthogonal_")]
     pub fn orthogonal() -> Self {
         Self::Orthogonal { scale: 1.0, column_axis: -1 }

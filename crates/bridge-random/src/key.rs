@@ -14,6 +14,8 @@ use crate::{KeyArray, Result, Scheme};
 /// A key is a plain value. Drawing from it does not change it: the same key and shape give the same numbers, on every
 /// device and with any number of threads. To draw again, derive a new key with [`Key::split`] or [`Key::fold_in`].
 ///
+/// Use a key once: for one draw, or to derive keys from. A draw and the children of the same key share their bits.
+///
 /// Words, splitting and folding are those of JAX, bit for bit: with its default settings, or those of older versions where
 /// the key has the [`Scheme`] of these. It serialises as its two words, and the scheme if it is not the default.
 ///

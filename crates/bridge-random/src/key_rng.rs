@@ -8,8 +8,9 @@ use crate::{Key, Scheme};
 
 /// The random bits of a key as a generator for the `rand` crate (0.9), for code that expects one.
 ///
-/// It gives what [`Key::bits_u32`] gives, one element after the other, and two of them for 64 bits. So a shuffle or a sample
-/// of `rand`'s has the same result on every machine, as far as `rand` promises it.
+/// It gives what [`Key::bits_u32`] gives, one element after the other, and two of them for 64 bits: those of the partitionable
+/// scheme whatever the key's, as a generator has no end. So a shuffle or a sample of `rand`'s has the same result on every
+/// machine, as far as `rand` promises it.
 ///
 /// ```
 /// use bridge_random::key;

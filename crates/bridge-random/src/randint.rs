@@ -14,7 +14,7 @@ use crate::{Error, Key, Result};
 ///
 /// # Errors
 ///
-/// Another dtype; `high` not above `low`, where JAX gives `low` everywhere.
+/// Another dtype; `high` not above `low`, or no number of the dtype between them, where JAX gives one number everywhere.
 ///
 /// ```
 /// use bridge_random::{key, randint};
@@ -55,7 +55,7 @@ pub fn randint(
 ///
 /// # Errors
 ///
-/// `high` not above `low`; more integers than memory can address.
+/// `high` not above `low`, or no number of the type between them; more integers than memory can address.
 ///
 /// ```
 /// use bridge_random::{key, randint_vec};
@@ -72,11 +72,8 @@ pub fn randint_vec<I: RandomInteger>(
     high: impl Into<i128>,
 ) -> Result<Vec<I>> {
     let (low, high) = (low.into(), high.into());
-    if low >= high {
-        return Err(Error::IntegerBounds { low, high });
-    }
     element_count::<u64>(&count.into())?;
-    Ok(I::draw(key, count, low, high))
+    I::draw(key, count, low, high).ok_or(Error::IntegerBounds { low, high })
 }
 
 /// The integers that [`randint_vec`] draws: those of 8, 16, 32 and 64 bits.
@@ -86,8 +83,8 @@ mod private {
     use crate::Key;
 
     pub trait Draw: Sized {
-        /// `low` is below `high`.
-        fn draw(key: Key, count: usize, low: i128, high: i128) -> Vec<Self>;
+        /// Nothing if the type has no number between the bounds.
+        fn draw(key: Key, count: usize, low: i128, high: i128) -> Option<Vec<Self>>;
     }
 }
 
@@ -126,13 +123,15 @@ macro_rules! impl_random_integer {
         }
         $(
             impl private::Draw for $integer {
-                fn draw(key: Key, count: usize, low: i128, high: i128) -> Vec<Self> {
-                    let (min, max) = (i128::from(Self::MIN), i128::from(Self::MAX));
-                    let low = low.clamp(min, max);
+                fn draw(key: Key, count: usize, low: i128, high: i128) -> Option<Vec<Self>> {
                     // The type's own maximum is drawn only if the bound is above it.
-                    let range = Range::<$word>::new(low, high.clamp(low + 1, max + 1));
+                    let (low, high) = (low.max(Self::MIN.into()), high.min(i128::from(Self::MAX) + 1));
+                    if low >= high {
+                        return None;
+                    }
+                    let range = Range::<$word>::new(low, high);
                     let sources = key.split().map(|key| Source::whole(key, count));
-                    draw_from(Integers::<$word, Self>(range, std::marker::PhantomData), sources, count)
+                    Some(draw_from(Integers::<$word, Self>(range, std::marker::PhantomData), sources, count))
                 }
             }
             impl RandomInteger for $integer {}
@@ -183,9 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn a_range_beyond_the_type_is_its_last_number() {
-        assert_eq!(randint_vec::<u8>(key(0), 2, 300, 400).unwrap(), [255; 2]);
-        assert_eq!(randint_vec::<u8>(key(0), 2, -9, -3).unwrap(), [0; 2]);
+    fn a_range_is_cut_to_the_type_but_not_to_nothing() {
+        assert_eq!(randint_vec::<u8>(key(0), 2, 255, 400).unwrap(), [255; 2]);
+        assert_eq!(randint_vec::<u8>(key(0), 2, -9, 1).unwrap(), [0; 2]);
+        for (low, high) in [(256, 400), (-9, 0)] {
+            let error = randint_vec::<u8>(key(0), 2, low, high).unwrap_err();
+            assert!(matches!(error, Error::IntegerBounds { .. }), "{error}");
+        }
     }
 
     #[test]

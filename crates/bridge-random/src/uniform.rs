@@ -57,7 +57,7 @@ pub fn uniform_between(
     device: &Device,
 ) -> Result<Tensor> {
     let (low, high) = (low.into(), high.into());
-    for_float_dtype!(dtype, "uniform", T => draw_with(
+    for_float_dtype!(dtype, "uniform_between", T => draw_with(
         [("low", &low), ("high", &high)],
         |[low, high]| Uniform::<T>::checked(low, high),
         |count| [Source::whole(key, count)],
@@ -104,7 +104,7 @@ impl<T: Float> Uniform<T> {
             return Ok(sampler);
         }
         Err(Error::Bounds {
-            operation: "uniform",
+            operation: "uniform_between",
             expected: "finite numbers in order, with a difference that the dtype can hold",
             low: low.to_f64(),
             high: high.to_f64(),

@@ -210,7 +210,10 @@ fn set_flags_back<M: Field>(module: &M, flags: &[(Path, bool)]) -> Result<()> {
 fn enter_call<M: Field>(scope: &Scope, module: &M) -> Result<()> {
     iter_graph(module, |path, node| {
         match (node, path.last(), scope.mode()) {
-            (GraphNode::Context(context), ..) => context.set_mutable(Some(scope.mutable().clone())),
+            (GraphNode::Context(context), ..) => {
+                context.set_mutable(Some(scope.mutable().clone()));
+                context.set_separator(Some(scope.rngs().separator()));
+            }
             (GraphNode::Flag(flag), Some(PathKey::Name(name)), Some(mode))
                 if EVALUATION_FLAGS.contains(&name.as_str()) =>
             {

@@ -42,7 +42,7 @@ pub struct ToStateful<F> {
     attributes: RwLock<Tree<Variable>>,
     evaluating: Flag,
     mutable: Option<CollectionFilter>,
-    separator: Separator,
+    separator: Option<Separator>,
     context: CallContext,
     initialized: Mutex<Option<Initialization>>,
 }
@@ -82,7 +82,7 @@ impl<F> ToStateful<F> {
     /// If a stream can not be drawn from.
     pub fn new<'a>(module: F, rngs: impl Into<RngSource<'a>>) -> Result<Self> {
         let (rngs, separator) = match rngs.into() {
-            RngSource::Fork(rngs) => (rngs.fork()?, Separator::default()),
+            RngSource::Fork(rngs) => (rngs.fork()?, None),
             RngSource::Keys(keys) => {
                 (Rngs::from_streams(keys.iter().map(|(name, key)| (name.clone(), key))), keys.separator())
             }
@@ -100,10 +100,13 @@ impl<F> ToStateful<F> {
     }
 
     /// With what keeps the names of a path apart where the functional module's keys are derived from it.
+    ///
+    /// Without it, it is what the keys that it was made with say, or else an enclosing functional call, or else Flax's
+    /// default. Keys that are given for one call may say otherwise for that call.
     #[doc(alias = "flax_fix_rng_separator")]
     #[must_use]
     pub fn separator(self, separator: Separator) -> Self {
-        Self { separator, ..self }
+        Self { separator: Some(separator), ..self }
     }
 
     /// With the collections that every call may change, unless the call says otherwise.
@@ -149,7 +152,7 @@ impl<F> ToStateful<F> {
     where
         F: FunctionalModule<In>,
     {
-        self.initialize(self.draw_keys()?, false, |module, scope| module.call(scope, input))?;
+        self.initialize(self.separated(self.draw_keys()?), false, |module, scope| module.call(scope, input))?;
         Ok(self)
     }
 
@@ -207,7 +210,15 @@ impl<F> ToStateful<F> {
                 })
                 .collect();
         }
-        Ok(keys.with_separator(self.separator))
+        Ok(keys)
+    }
+
+    /// The keys with the separator that is set for them, for this, or for the call around it.
+    fn separated(&self, keys: Keys) -> Keys {
+        match keys.separator().or(self.separator).or_else(|| self.context.separator()) {
+            Some(separator) => keys.with_separator(separator),
+            None => keys,
+        }
     }
 
     fn run<T>(
@@ -216,7 +227,7 @@ impl<F> ToStateful<F> {
         mutable: Option<CollectionFilter>,
         method: impl FnOnce(&F, &Scope) -> Result<T>,
     ) -> Result<T> {
-        let keys = keys.map_or_else(|| self.draw_keys(), Ok)?;
+        let keys = self.separated(keys.map_or_else(|| self.draw_keys(), Ok)?);
         if let Some(pass) = self.context.initializing() {
             let again = {
                 let mut last = self.initialized.lock().unwrap_or_else(PoisonError::into_inner);

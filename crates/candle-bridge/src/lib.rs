@@ -35,7 +35,9 @@ pub mod ops {
     pub use bridge_ops::*;
 }
 
-/// JAX's random numbers, and initializers.
+/// JAX's random numbers, and initializers: keys, samplers, what becomes of a parameter's first value.
+///
+/// [`random::guide`] has the pages on what is reproducible, and on what is called what in JAX.
 pub mod random {
     pub use bridge_random::*;
 }
@@ -69,8 +71,8 @@ pub use vars::{Error, Result};
 pub mod prelude {
     pub use crate::functional::{Call, Child, FunctionalModule, Keys, Mode, Scope};
     pub use crate::graph::{
-        Flag, GraphDef, Rngs, Shared, StatefulModule, eval, merge, reseed, split, split_by, state, train,
-        update, value_and_grad, value_and_grad_with,
+        Flag, GraphDef, Rngs, Shared, StatefulModule, eval, merge, reseed, split, split_by, split_rngs,
+        state, train, update, value_and_grad, value_and_grad_with,
     };
     pub use crate::random::{Initializer, Key, key};
     pub use crate::vars::{

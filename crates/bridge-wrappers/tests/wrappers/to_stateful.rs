@@ -4,7 +4,7 @@ use bridge_functional::{Call, FunctionalModule, Keys};
 use bridge_graph::{Rngs, clone, eval, iter_graph, merge, reseed, split, state, train, update};
 use bridge_random::{Separator, key};
 use bridge_vars::{Param, Variables};
-use bridge_wrappers::{ToStateful, lazy_init};
+use bridge_wrappers::{ToStateful, lazy_init, to_functional};
 
 use crate::modules::{FEATURES, MUTABLE, Recall, assert_same, input, keys, paths};
 
@@ -194,4 +194,31 @@ fn a_separator_is_kept_by_keys_by_setting_and_by_a_merge() {
     let merged = merge(&graphdef, &state).unwrap();
     let drawn = |model: &ToStateful<Recall>| model.with(|_, scope| scope.make_rng("params")).unwrap();
     assert_eq!(drawn(&merged), drawn(&by_setting));
+
+    // Keys given for a call have the wrapper's separator, unless they say otherwise.
+    let draw =
+        |keys: Keys| by_setting.options().keys(keys).with(|_, scope| scope.make_rng("params")).unwrap();
+    let of = |separator| Keys::from(key(3)).with_separator(separator);
+    assert_eq!(draw(key(3).into()), draw(of(Separator::ZeroByte)));
+    assert_ne!(draw(key(3).into()), draw(of(Separator::None)));
+}
+
+#[test]
+fn a_functional_call_hands_its_separator_to_what_is_wrapped_inside() {
+    let inside = to_functional(|rngs| ToStateful::new(Recall { rate: 0.5 }, rngs));
+    let init = |keys: Keys| inside.train().init(keys, &input()).unwrap();
+    let plain = init(Keys::from_iter(keys(0)));
+    let separated = init(Keys::from_iter(keys(0)).with_separator(Separator::ZeroByte));
+    assert!(!separated.identical(&plain).unwrap());
+    // The wrapped module draws from a fork of the streams that the call gave, then from its own path.
+    let drawn = |name: &'static str, key: bridge_random::Key| {
+        let counted = [bridge_random::PathItem::Count(1)];
+        let given = bridge_random::fold_static(key, counted, Separator::ZeroByte);
+        (name, given.fold_in(0).fold_in(0))
+    };
+    let inner =
+        Keys::from_iter(keys(0).map(|(name, key)| drawn(name, key))).with_separator(Separator::ZeroByte);
+    let expected = Recall { rate: 0.5 }.train().init(inner, &input()).unwrap();
+    let weight = |variables: &Variables| variables.get("params", "weight").unwrap().clone();
+    assert!(weight(&separated).identical(&weight(&expected)).unwrap());
 }
