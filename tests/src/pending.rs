@@ -1,4 +1,7 @@
 //! Cases that wait for a feature: they run like the others, and must fail until it is there.
+//!
+//! A case whose check asks for something by name (a layer, a class) passes once that name is given what it stands for; the run
+//! then fails until the case is taken off the list.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

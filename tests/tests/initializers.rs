@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+use bridge_tests::device;
 use candle_bridge::functional::{Dense, FunctionalModule};
 use candle_bridge::graph::{Rngs, state};
 use candle_bridge::random::{self, Initializer, key};
@@ -12,7 +13,7 @@ use candle_bridge::wrappers::{ToStateful, lazy_init};
 use candle_core::{DType, Device, Shape, Tensor};
 
 fn x() -> Tensor {
-    Tensor::ones((2, 6), DType::F32, &Device::Cpu).unwrap()
+    Tensor::ones((2, 6), DType::F32, &device()).unwrap()
 }
 
 fn diagonal(_: random::Key, shape: &Shape, dtype: DType, device: &Device) -> random::Result<Tensor> {
@@ -26,14 +27,14 @@ fn check(initializer: &Initializer) -> Result<()> {
     let values = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let shape = (6, 4);
     let config = LinearConfig { kernel_init: initializer.clone(), ..LinearConfig::default() };
-    let linear = Linear::with_config(6, 4, &config, &Rngs::new(0))?;
-    let expected = initializer.init(key(0).fold_in(0), shape, DType::F32, &Device::Cpu)?;
+    let linear = Linear::with_config(6, 4, &config, &Rngs::new(0).with_device(&device()))?;
+    let expected = initializer.init(key(0).fold_in(0), shape, DType::F32, &device())?;
     assert_eq!(values(linear.kernel.value()?), values(expected), "{initializer:?}");
 
     let dense = Dense::new(4).kernel_init(initializer.clone());
     let variables = dense.init(key(0), &x())?;
     let drawn = candle_bridge::functional::ScopeRngs::new(key(0)).make_rng("params")?;
-    let expected = initializer.init(drawn, shape, DType::F32, &Device::Cpu)?;
+    let expected = initializer.init(drawn, shape, DType::F32, &device())?;
     assert_eq!(
         values(variables.get("params", "kernel")?.tensor()?.clone()),
         values(expected),
@@ -46,13 +47,18 @@ fn check(initializer: &Initializer) -> Result<()> {
 fn every_initializer_serves_both_kinds_of_module() -> Result<()> {
     for initializer in [
         Initializer::Zeros,
+        Initializer::Ones,
         Initializer::Constant(0.5),
         Initializer::normal(0.1),
         Initializer::uniform(0.1),
         Initializer::truncated_normal(0.1),
+        Initializer::lecun_normal(),
         Initializer::lecun_uniform(),
         Initializer::glorot_normal(),
+        Initializer::glorot_uniform(),
         Initializer::he_normal(),
+        Initializer::he_uniform(),
+        Initializer::embedding(),
         Initializer::orthogonal(),
         Initializer::normal(0.1).under_jit(),
         Initializer::from_fn(diagonal),
@@ -68,7 +74,7 @@ fn a_closure_is_absent_after_a_file_and_says_so_when_it_is_needed() -> Result<()
     let model = ToStateful::new(dense(), key(0))?.lazy_init(&x())?;
     let folder = std::env::temp_dir().join(format!("closure-{}.safetensors", std::process::id()));
     save(&folder, &model)?;
-    let loaded: ToStateful<Dense> = load_as(&folder, &Device::Cpu)?;
+    let loaded: ToStateful<Dense> = load_as(&folder, &device())?;
     std::fs::remove_file(&folder).unwrap();
     // What was initialised needs no initializer.
     assert!(state(&loaded)?.identical(&state(&model)?)?);

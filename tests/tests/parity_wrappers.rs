@@ -40,8 +40,10 @@ fn hybrid_keys(_streams: &Json, _requests: &[Json]) -> Result<Vec<Key>> {
 #[test]
 fn keys_of_modules_that_are_both() {
     let file = open("jax/bridge_rngs");
-    let cases = items(&file["bridge_module"]).iter().map(|case| ("bridge_module", case));
-    let passed = check_cases(cases, &[("bridge_module", "the hybrid base")], |_, case| {
+    let names = ["bridge_module, three streams", "bridge_module, default alone"];
+    assert_eq!(items(&file["bridge_module"]).len(), names.len());
+    let cases = names.into_iter().zip(items(&file["bridge_module"]));
+    let passed = check_cases(cases, &names.map(|name| (name, "the hybrid base")), |_, case| {
         let found = hybrid_keys(&case["streams"], items(&case["request_order"]))?;
         assert!(found.into_iter().eq(items(&case["keys"]).iter().map(key_of)), "{case}");
         Ok(())

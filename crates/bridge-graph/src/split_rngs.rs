@@ -6,7 +6,8 @@ use crate::{RngStream, Visit, iter_streams};
 /// Makes each random stream of a module a batch of streams, in place: what a function over a batch of examples or of
 /// modules draws from, each lane by itself.
 ///
-/// A stream is split if the filter matches its key and its count. The backup that is returned puts back what was there, with
+/// A stream that holds a batch is not drawn from as it is: construct a module of each of [`Rngs::lanes`](crate::Rngs::lanes), or
+/// put what was there back before the module is called. A stream is split if the filter matches its key and its count. The backup that is returned puts back what was there, with
 /// the one draw that the split took counted.
 ///
 /// ```

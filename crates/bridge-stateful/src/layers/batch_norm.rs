@@ -90,7 +90,7 @@ impl BatchNorm {
         // Each parameter draws a key, whether its initializer needs one or not: so the seeds agree with Flax.
         let param = |used: bool, initializer: &Initializer| -> Result<Option<Param>> {
             Ok(match used {
-                true => Some(Param::new(initializer.init(rngs.draw("params")?, features, dtype, device)?)),
+                true => Some(Param::new(rngs.init("params", initializer, features)?)),
                 false => None,
             })
         };

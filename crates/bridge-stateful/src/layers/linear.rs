@@ -60,11 +60,10 @@ impl Linear {
     /// # Errors
     /// Those of [`Linear::new`], and of the initializers.
     pub fn with_config(inputs: usize, outputs: usize, config: &LinearConfig, rngs: &Rngs) -> Result<Self> {
-        let (dtype, device) = (rngs.dtype(), rngs.device());
         // Each parameter draws a key, whether its initializer needs one or not: so the seeds agree with Flax.
-        let kernel = config.kernel_init.init(rngs.draw("params")?, (inputs, outputs), dtype, device)?;
+        let kernel = rngs.init("params", &config.kernel_init, (inputs, outputs))?;
         let bias = match config.use_bias {
-            true => Some(config.bias_init.init(rngs.draw("params")?, outputs, dtype, device)?),
+            true => Some(rngs.init("params", &config.bias_init, outputs)?),
             false => None,
         };
         Ok(Self { kernel: Param::new(kernel), bias: bias.map(Param::new) })
