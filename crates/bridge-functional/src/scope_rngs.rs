@@ -80,7 +80,8 @@ impl ScopeRngs {
     pub fn child(&self, name: impl Into<Name>) -> Self {
         let name = name.into();
         let counters = Arc::clone(lock(&self.counters).children.entry(name.clone()).or_default());
-        Self { path: self.path.join(name), counters, ..self.clone() }
+        let (keys, path) = (self.keys.clone(), self.path.join(name));
+        Self { keys, separator: self.separator, path, folded: self.folded, counters }
     }
 
     /// A new key of a stream, or of `params` if there is no key for it.

@@ -98,7 +98,10 @@ impl RngStream {
     /// # Errors
     /// If something else than a key was put in its place.
     pub fn shape(&self) -> Result<Shape> {
-        Ok(self.keys()?.dims().into())
+        match &self.key.leaf()?.value {
+            Value::Keys(keys) => Ok(keys.dims().into()),
+            key => key.key().map(|_| ().into()),
+        }
     }
 
     /// A new key.

@@ -62,19 +62,19 @@ fn replace<M: Visit + ?Sized>(
     make: impl Fn(&RngStream) -> Result<RngStream>,
 ) -> Result<RngBackup> {
     // All are made before any takes a place, so that nothing is changed if one can not be.
-    let (mut saved, mut made) = (Vec::new(), Vec::new());
+    let (mut saved, mut made, mut undrawn) = (Vec::new(), Vec::new(), Vec::new());
     let result = iter_streams(module, |path, stream| {
         if matches(only, path, stream)? {
             let (key, count) = (stream.key().clone(), stream.count().clone());
-            let undrawn = count.leaf()?.value;
+            undrawn.push((count.clone(), count.leaf()?.value));
             made.push(make(stream)?);
             let (was_key, was_count) = (key.leaf()?.value, count.leaf()?.value);
-            saved.push(Saved { key, count, was_key, was_count, undrawn });
+            saved.push(Saved { key, count, was_key, was_count });
         }
         Ok(())
     });
     if let Err(error) = result {
-        saved.into_iter().for_each(|saved| saved.count.set(saved.undrawn));
+        undrawn.into_iter().for_each(|(count, value)| count.set(value));
         return Err(error);
     }
     for (saved, made) in saved.iter().zip(made) {
@@ -102,15 +102,13 @@ struct Saved {
     count: RngCount,
     was_key: Value,
     was_count: Value,
-    /// The count before the draw.
-    undrawn: Value,
 }
 
 impl RngBackup {
     /// Puts back the streams' keys and counts.
     #[doc(alias = "nnx.restore_rngs")]
     pub fn restore(self) {
-        for Saved { key, count, was_key, was_count, .. } in self.0 {
+        for Saved { key, count, was_key, was_count } in self.0 {
             key.set(was_key);
             count.set(was_count);
         }
@@ -153,6 +151,10 @@ mod tests {
         let before = crate::state(&streams).unwrap();
         let error = split_rngs(&streams, 3, Filter::Everything).unwrap_err().to_string();
         assert!(error.starts_with("the random stream `b` holds a batch of keys"), "{error}");
+        assert!(crate::state(&streams).unwrap().identical(&before).unwrap());
+        // Nor if it fails after its own draw.
+        let error = split_rngs(&streams[0], usize::MAX, Filter::Everything).unwrap_err().to_string();
+        assert!(error.contains("more elements than there is memory for"), "{error}");
         assert!(crate::state(&streams).unwrap().identical(&before).unwrap());
     }
 

@@ -136,6 +136,11 @@ pub(crate) fn fill_part<S: Sampler>(sampler: S, key: Key, start: u64, out: &mut 
 
 /// The number of elements of a shape, if there is memory for as many `T`.
 pub(crate) fn element_count<T>(shape: &Shape) -> Result<usize> {
+    element_count_of_size(shape, size_of::<T>())
+}
+
+/// The number of elements of a shape, if there is memory for as many that take `size` bytes each.
+pub(crate) fn element_count_of_size(shape: &Shape, size: usize) -> Result<usize> {
     /// Beyond this many bytes, an allocation is tried.
     const TRIED: usize = 1 << 32;
 
@@ -144,10 +149,10 @@ pub(crate) fn element_count<T>(shape: &Shape) -> Result<usize> {
     let sizes = || shape.dims().iter().copied();
     sizes().map(|size| size.max(1)).try_fold(1, usize::checked_mul).ok_or_else(too_large)?;
     let count: usize = sizes().product();
-    let bytes = count.checked_mul(size_of::<T>()).ok_or_else(too_large)?;
+    let bytes = count.checked_mul(size).ok_or_else(too_large)?;
     if bytes > TRIED {
         // The memory is given back at once: it is only touched where it is used.
-        Vec::<T>::new().try_reserve_exact(count).map_err(|_| too_large())?;
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| too_large())?;
     }
     Ok(count)
 }

@@ -3,10 +3,10 @@
 use candle_core::{DType, Device, Shape, Tensor, WithDType};
 use serde::{Deserialize, Serialize};
 
-use crate::fill::{draw_tensor, element_count};
+use crate::fill::{element_count, element_count_of_size};
 use crate::float::{Float, for_float_dtype};
 use crate::normal::Normal;
-use crate::scaled::Scaled;
+use crate::scaled::draw_scaled;
 use crate::truncated_normal::TruncatedNormal;
 use crate::uniform::Unit;
 use crate::{CustomInitializer, Distribution, Error, FanMode, Key, Result, VarianceScaling};
@@ -148,8 +148,7 @@ impl Initializer {
 
     /// [`Initializer::Orthogonal`] of scale 1, with the columns on the last axis. The default of Flax for recurrent kernels.
     ///
-    /// For f32 and f64; others are made by a closure that converts. It takes about a third of a second for a matrix of
-    /// 1024 by 1024, and eight times as long for one of twice the size.
+    /// For f32 and f64; others are made by a closure that converts. The time it takes grows with the cube of the size.
     #[doc(alias = "orthogonal_")]
     pub fn orthogonal() -> Self {
         Self::Orthogonal { scale: 1.0, column_axis: -1 }
@@ -207,22 +206,22 @@ impl Initializer {
     ///
     /// # Errors
     ///
-    /// Another dtype; a scale that is not finite in the dtype; bounds that are not in order; for [`VarianceScaling`], a shape of fewer than two dimensions, without
-    /// one of the axes, or with a fan of 0, and a negative scale; for an orthogonal one, a shape of too few or too many
-    /// dimensions; for a closure, what it returns, a tensor of another shape or dtype, or that it was read from a file.
+    /// Another dtype; a scale whose numbers are not finite in the dtype; bounds that are not in order; for [`VarianceScaling`],
+    /// a shape of fewer than two dimensions, without one of the axes, or with a fan of 0, and a negative scale; for an
+    /// orthogonal one, a shape of too few or too many dimensions; for a closure, what it returns, a tensor of another shape or
+    /// dtype, or that it was read from a file.
     pub fn init(&self, key: Key, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
         self.init_as(key, shape.into(), dtype, device, false)
     }
 
     fn init_as(&self, key: Key, shape: Shape, dtype: DType, device: &Device, jit: bool) -> Result<Tensor> {
         match self {
-            Self::Zeros => {
-                element_count::<f64>(&shape)?;
-                Ok(Tensor::zeros(shape, dtype, device)?)
-            }
-            Self::Ones => {
-                element_count::<f64>(&shape)?;
-                Ok(Tensor::ones(shape, dtype, device)?)
+            Self::Zeros | Self::Ones => {
+                // These are made where they go: only on the CPU in memory that can be tried here.
+                let size = if device.is_cpu() { dtype.size_in_bytes() } else { 0 };
+                element_count_of_size(&shape, size)?;
+                let filled = if *self == Self::Zeros { Tensor::zeros } else { Tensor::ones };
+                Ok(filled(shape, dtype, device)?)
             }
             Self::Constant(value) => for_float_dtype!(dtype, "constant", T => {
                 let number = T::number(*value);
@@ -238,7 +237,7 @@ impl Initializer {
             Self::Uniform { scale } => for_float_dtype!(dtype, "uniform", T => {
                 let factor = T::number(*scale);
                 let sampler = Unit::<T>::new();
-                draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
+                draw_scaled(sampler, factor, key, shape, device)
             }),
             Self::TruncatedNormal { stddev, lower, upper } => {
                 for_float_dtype!(dtype, "truncated_normal", T => {
@@ -248,7 +247,7 @@ impl Initializer {
                         true => TruncatedNormal::with_constant_bounds(lower, upper)?,
                         false => TruncatedNormal::new(lower, upper)?,
                     };
-                    draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
+                    draw_scaled(sampler, factor, key, shape, device)
                 })
             }
             Self::VarianceScaling(scaling) => scaling.init(key, shape, dtype, device, jit),

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::fill::{Sampler, draw_tensor};
 use crate::float::{Float, for_float_dtype};
-use crate::scaled::{Scaled, check_range};
+use crate::scaled::{check_range, draw_scaled};
 use crate::uniform::Uniform;
 use crate::{Key, Result};
 
@@ -62,7 +62,7 @@ impl<T: Float> Normal<T> {
             check_range(merged, factor)?;
             return draw_tensor(merged, key, shape, device);
         }
-        draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
+        draw_scaled(sampler, factor, key, shape, device)
     }
 }
 
@@ -82,6 +82,7 @@ mod tests {
 
     use super::*;
     use crate::fill::tests::check_paths;
+    use crate::scaled::Scaled;
 
     #[test]
     fn every_path_fills_the_same_numbers() {

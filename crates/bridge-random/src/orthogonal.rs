@@ -46,16 +46,14 @@ pub(crate) fn delta_orthogonal(
         return Err(wrong("a last dimension that is not smaller than the one before"));
     }
     element_count::<f64>(&shape)?;
-    let matrix = orthogonal(key, scale, column_axis, (inputs, outputs).into(), dtype, device)?;
-    let mut kernel = matrix;
+    let mut kernel = orthogonal(key, scale, column_axis, (inputs, outputs).into(), dtype, device)?;
     // From the last spatial axis to the first: zeros before and after the centre.
-    for (place, size) in spatial.iter().enumerate().rev() {
+    for size in spatial.iter().rev() {
         let Some(last) = size.checked_sub(1) else {
             return Ok(Tensor::zeros(&shape, dtype, device)?);
         };
         let before = last / 2;
         kernel = kernel.unsqueeze(0)?.pad_with_zeros(0, before, last - before)?;
-        debug_assert_eq!(kernel.dims(), &shape.dims()[place..]);
     }
     Ok(kernel)
 }
@@ -71,6 +69,10 @@ fn orthogonal_as<T: Float>(
         let (initializer, expected) = ("orthogonal", "at least two dimensions");
         return Err(Error::OrthogonalShape { initializer, expected, shape });
     }
+    let factor = T::number(scale);
+    if !factor.to_f64().is_finite() {
+        return Err(Error::Factor { found: scale, dtype: T::DTYPE });
+    }
     let axis = checked_axis("column_axis", column_axis, &shape)?;
     let count = element_count::<f64>(&shape)?;
     let mut dims = shape.dims().to_vec();
@@ -84,10 +86,6 @@ fn orthogonal_as<T: Float>(
     let mut matrix: Vec<f64> =
         by_columns.map(|(row, column)| drawn[row * short + column].to_f64()).take(count).collect();
     orthonormalize(&mut matrix, long);
-    let factor = T::number(scale);
-    if !factor.to_f64().is_finite() {
-        return Err(Error::Factor { found: scale, dtype: T::DTYPE });
-    }
     let values: Vec<T> = matrix.into_iter().map(|x| factor * T::number(x)).collect();
     let tensor = if rows < columns {
         // The transpose: the columns that were made are its rows.

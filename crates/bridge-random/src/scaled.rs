@@ -1,9 +1,11 @@
 //! A sampler whose numbers are multiplied.
 
-use crate::fill::Sampler;
+use candle_core::{Device, Shape, Tensor};
+
+use crate::fill::{Sampler, draw_tensor};
 use crate::float::Float;
 use crate::word::Word;
-use crate::{Error, Result};
+use crate::{Error, Key, Result};
 
 /// `sampler`'s numbers times `factor`, rounded once more.
 #[derive(Clone, Copy)]
@@ -21,6 +23,17 @@ impl<T: Float, S: Sampler<Output = T, Word = T::Word>> Scaled<S, T> {
         check_range(scaled, factor)?;
         Ok(scaled)
     }
+}
+
+/// A draw of `sampler`'s numbers times `factor`.
+pub(crate) fn draw_scaled<T: Float>(
+    sampler: impl Sampler<Output = T, Word = T::Word>,
+    factor: T,
+    key: Key,
+    shape: Shape,
+    device: &Device,
+) -> Result<Tensor> {
+    draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
 }
 
 /// Fails unless the greatest and the least of a sampler's numbers, which it makes of the words of all ones and of all zeros,

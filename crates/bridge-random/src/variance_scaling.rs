@@ -4,10 +4,9 @@ use candle_core::{DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::axis::checked_axis;
-use crate::fill::draw_tensor;
 use crate::float::{Float, for_float_dtype};
 use crate::normal::Normal;
-use crate::scaled::Scaled;
+use crate::scaled::draw_scaled;
 use crate::truncated_normal::TruncatedNormal;
 use crate::uniform::Uniform;
 use crate::{Error, Key, Result};
@@ -141,13 +140,13 @@ impl VarianceScaling {
             Distribution::TruncatedNormal => {
                 let sampler = TruncatedNormal::new(T::number(-2.0), T::number(2.0))?;
                 let factor = variance.sqrt() / T::number(TRUNCATED_DEVIATION);
-                draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
+                draw_scaled(sampler, factor, key, shape, device)
             }
             Distribution::Normal => Normal::draw_scaled(variance.sqrt(), key, shape, device, jit),
             Distribution::Uniform => {
                 let sampler = Uniform::<T>::new(T::number(-1.0), T::number(1.0));
                 let factor = (T::number(3.0) * variance).sqrt();
-                draw_tensor(Scaled::new(sampler, factor)?, key, shape, device)
+                draw_scaled(sampler, factor, key, shape, device)
             }
         }
     }

@@ -127,6 +127,18 @@ fn words<T: candle_core::WithDType>(tensor: &Tensor, bits: impl Fn(T) -> u64) ->
     values.into_iter().map(bits).collect()
 }
 
+/// The bits that a key gives for a case of the width that it names, widened to 64 bits.
+pub(crate) fn bits_of(key: Key, case: &Value) -> Vec<u64> {
+    let count = shape(&case["out"]).iter().product();
+    match integer(&case["width"]) {
+        8 => key.bits_u8(count).into_iter().map(u64::from).collect(),
+        16 => key.bits_u16(count).into_iter().map(u64::from).collect(),
+        32 => key.bits_u32(count).into_iter().map(u64::from).collect(),
+        64 => key.bits_u64(count),
+        other => panic!("unknown width {other}"),
+    }
+}
+
 /// Compares values, widened to 64 bits, with a case's `out`.
 pub(crate) fn check_bits(case: &Value, found: &[u64]) -> usize {
     let out = &case["out"];

@@ -2,7 +2,9 @@ use bridge_random::{Key, Scheme, key, normal, permutation, randint};
 use candle_core::DType;
 use serde_json::Value;
 
-use crate::expected::{assert_sections, cases, check, check_bits, device, integer, key_of, load, shape};
+use crate::expected::{
+    assert_sections, bits_of, cases, check, check_bits, device, integer, key_of, load, shape,
+};
 
 #[test]
 fn seeds() {
@@ -108,15 +110,7 @@ fn legacy() {
     }
     for case in cases(file, &["bits"]) {
         let key = key_of(&case["key"]).with_scheme(Scheme::Legacy);
-        let count = shape(&case["out"]).iter().product();
-        let bits: Vec<u64> = match integer(&case["width"]) {
-            8 => key.bits_u8(count).into_iter().map(u64::from).collect(),
-            16 => key.bits_u16(count).into_iter().map(u64::from).collect(),
-            32 => key.bits_u32(count).into_iter().map(u64::from).collect(),
-            64 => key.bits_u64(count),
-            other => panic!("unknown width {other}"),
-        };
-        checked += check_bits(case, &bits);
+        checked += check_bits(case, &bits_of(key, case));
     }
     for case in cases(file, &["normal", "randint", "permutation"]) {
         let key = key_of(&case["key"]).with_scheme(Scheme::Legacy);
