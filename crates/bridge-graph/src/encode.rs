@@ -180,6 +180,9 @@ impl Opaque for Program {
     fn encode(&self) -> Result<Json> {
         Program::encode(self)
     }
+    fn decode(json: &Json) -> Result<Self> {
+        Program::decode(json, &Device::Cpu)
+    }
     fn equals(&self, other: &dyn Opaque) -> bool {
         let other: &dyn std::any::Any = other;
         other.downcast_ref::<Self>().is_some_and(|other| self == other)

@@ -203,7 +203,7 @@ impl RngStream {
             let (stream, shape) = (self.name().to_string(), keys.dims().to_vec());
             return Err(GraphError::StreamLanes { stream, shape, expected: lanes.len().to_string() }.into());
         }
-        self.count.set(CountArray::new(keys.dims(), counts)?);
+        self.count.set_raw(CountArray::new(keys.dims(), counts)?);
         Ok(())
     }
 
@@ -257,8 +257,8 @@ impl RngStream {
     /// Starts again from another key, or batch of keys.
     pub fn restart(&self, seed: impl Into<RngSeed>) {
         let RngSeed(keys) = seed.into();
-        self.count.set(keys.map(|_| 0));
-        self.key.set(keys);
+        self.count.set_raw(keys.map(|_| 0));
+        self.key.set_raw(keys);
         self.sealed.store(false, Ordering::Relaxed);
     }
 
@@ -368,11 +368,11 @@ mod tests {
     #[test]
     fn a_stream_that_is_none_is_an_error() {
         let stream = RngStream::new("params", 1);
-        stream.count().set(CountArray::from(vec![1, 2]));
+        stream.count().set_raw(CountArray::from(vec![1, 2]));
         assert!(error_of(stream.draw()).starts_with("expected a count, found a batch of counts"));
         let text = error_of(stream.lanes());
         assert!(text.contains("`params` has Key(00000000:00000001) with Counts([2][1, 2])"), "{text}");
-        stream.key().set(3);
+        stream.key().set_raw(3);
         assert!(error_of(stream.draw()).starts_with("expected a random key, found a count"));
         assert!(error_of(stream.seed()).starts_with("expected a random key, found a count"));
     }

@@ -74,12 +74,12 @@ fn replace<M: Visit + ?Sized>(
         Ok(())
     });
     if let Err(error) = result {
-        undrawn.into_iter().for_each(|(count, value)| count.set(value));
+        undrawn.into_iter().for_each(|(count, value)| count.set_raw(value));
         return Err(error);
     }
     for (saved, made) in saved.iter().zip(made) {
-        saved.key.set(made.key().leaf()?.value);
-        saved.count.set(made.count().leaf()?.value);
+        saved.key.set_raw(made.key().leaf()?.value);
+        saved.count.set_raw(made.count().leaf()?.value);
     }
     Ok(RngBackup(saved))
 }
@@ -109,8 +109,8 @@ impl RngBackup {
     #[doc(alias = "nnx.restore_rngs")]
     pub fn restore(self) {
         for Saved { key, count, was_key, was_count } in self.0 {
-            key.set(was_key);
-            count.set(was_count);
+            key.set_raw(was_key);
+            count.set_raw(was_count);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{GraphNode, Visit, iter_graph};
 ///
 /// let scale = Scale { factor: Param::new(Tensor::new(2f32, &Device::Cpu)?) };
 /// let before = state(&scale)?;
-/// scale.factor.set(Tensor::new(3f32, &Device::Cpu)?);
+/// scale.factor.set(Tensor::new(3f32, &Device::Cpu)?)?;
 /// update(&scale, &before)?;
 /// assert_eq!(scale.factor.value()?.to_scalar::<f32>()?, 2.);
 /// # Ok::<(), bridge_vars::Error>(())

@@ -26,7 +26,7 @@ pub(crate) fn placed(expected: &State, found: &State) -> Result<State> {
         let other = found.get(path)?;
         match (&leaf.value, &other.value) {
             (Value::Tensor(leaf), Value::Tensor(tensor)) => {
-                Ok(other.with_value(tensor.get().to_device(leaf.get().device())?))
+                Ok(other.with_value(tensor.get().to_device(leaf.device())?))
             }
             _ => Ok(other.clone()),
         }

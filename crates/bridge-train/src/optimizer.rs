@@ -140,7 +140,7 @@ impl<R: UpdateRule> Optimizer<R> {
         let updated = self.update(&parameters, gradients)?;
         for (path, variable) in moved {
             if let Some(leaf) = updated.tree().get(&path) {
-                variable.set(leaf.value.clone());
+                variable.set_raw(leaf.value.clone());
             }
         }
         Ok(())
@@ -255,9 +255,7 @@ impl Parameter {
         match tree.get(&self.path) {
             None => misfit.missing.push(self.path.clone()),
             Some(leaf) => match &leaf.value {
-                Value::Tensor(tensor)
-                    if tensor.get().dtype() == self.dtype && *tensor.get().shape() == self.shape =>
-                {
+                Value::Tensor(tensor) if tensor.dtype() == self.dtype && *tensor.shape() == self.shape => {
                     return Some(leaf);
                 }
                 _ => misfit.mismatched.push(Mismatch {

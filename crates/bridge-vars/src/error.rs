@@ -186,6 +186,46 @@ pub enum VarsError {
         /// The paths that no filter matched.
         paths: Vec<Path>,
     },
+    /// Two trees that were to be gone through together do not have the same paths.
+    #[error("the two trees differ:{}{}", only("first", .first), only("second", .second))]
+    DifferentPaths {
+        /// The paths that only the first has.
+        first: Vec<Path>,
+        /// The paths that only the second has.
+        second: Vec<Path>,
+    },
+    /// The sharding has another axis where one was to be removed.
+    #[error(
+        "expected the axis {index} of the sharding to be `{expected}`, found the axes [{}]",
+        .names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    )]
+    ShardingAxis {
+        /// Where.
+        index: usize,
+        /// The name that the axis was to have.
+        expected: String,
+        /// The names of all axes.
+        names: Vec<String>,
+    },
+    /// Metadata keep something under the name of the sharding that is none.
+    #[error(
+        "expected a sharding in the metadata, found {found}: {reason}; set it by `Metadata::set_sharding`"
+    )]
+    Sharding {
+        /// What is there.
+        found: String,
+        /// Why it is none.
+        reason: String,
+    },
+    /// A file names hooks that the program did not declare.
+    #[error(
+        "the hooks `{name}` of a file are not known: declare them before they are used, \
+         `Hooks::new(\"{name}\").on_get(..).declare()`"
+    )]
+    HooksUndeclared {
+        /// The hooks' name.
+        name: String,
+    },
     /// A value is of another kind than the one asked for.
     #[error("expected {expected}, found {found}")]
     ValueKind {
@@ -200,6 +240,13 @@ fn close_names(close: &[Path]) -> String {
     match close.is_empty() {
         true => String::new(),
         false => format!(", did you mean {}?", list(close)),
+    }
+}
+
+fn only(which: &str, paths: &[Path]) -> String {
+    match paths.is_empty() {
+        true => String::new(),
+        false => format!(" only the {which} has {};", list(paths)),
     }
 }
 

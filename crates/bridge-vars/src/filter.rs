@@ -2,6 +2,7 @@ use std::fmt;
 use std::ops::{BitAnd, BitOr, Not};
 use std::sync::Arc;
 
+use crate::glob::Glob;
 use crate::{Leaf, Path, PathKey, VariableKind, VariableOf, VariableType};
 
 /// Which variables: by type, by path, by tag or by a closure, composed with `!`, `&` and `|`.
@@ -22,6 +23,8 @@ enum Form {
     Kind(VariableType),
     Tag(Arc<str>),
     PathContains(PathKey),
+    PathContainsText(Arc<str>),
+    PathMatches(Arc<Glob>),
     PathStartsWith(Path),
     PathIn(Arc<[Path]>),
     Closure(Arc<dyn Fn(&Path, &Leaf) -> bool + Send + Sync>),
@@ -59,6 +62,26 @@ impl Filter {
         Self(Form::PathContains(key.into()))
     }
 
+    /// Variables whose path has this text in one of its steps, as that prints: `norm` matches `layers.0.norm_in.scale`.
+    #[doc(alias("PathContains", "exact"))]
+    pub fn path_contains_text(text: &str) -> Self {
+        Self(Form::PathContainsText(text.into()))
+    }
+
+    /// Variables whose path a pattern covers: `encoder.*.kernel`, `**.bias`, `layers.1?.norm`.
+    ///
+    /// `*` stands for any text within a step, `?` for one character of it, and a step `**` for any number of steps, none
+    /// among them.
+    #[doc(alias = "glob")]
+    pub fn path_matches(pattern: &str) -> Self {
+        Self(Form::PathMatches(Arc::new(Glob::new(pattern))))
+    }
+
+    /// Variables at exactly this path.
+    pub fn path(path: impl Into<Path>) -> Self {
+        Self::path_in([path])
+    }
+
     /// Variables at a path or below it.
     pub fn path_starts_with(path: impl Into<Path>) -> Self {
         Self(Form::PathStartsWith(path.into()))
@@ -93,6 +116,11 @@ impl Filter {
             Form::Kind(kind) => leaf.kind.is(*kind),
             Form::Tag(tag) => leaf.metadata.tag() == Some(tag),
             Form::PathContains(key) => path.keys().contains(key),
+            Form::PathContainsText(text) => path.keys().iter().any(|key| match key {
+                PathKey::Name(name) => name.contains(&**text),
+                PathKey::Index(index) => index.to_string().contains(&**text),
+            }),
+            Form::PathMatches(pattern) => pattern.matches(path),
             Form::PathStartsWith(prefix) => path.starts_with(prefix),
             Form::PathIn(paths) => paths.contains(path),
             Form::Closure(closure) => closure(path, leaf),
@@ -122,6 +150,44 @@ impl<F: Fn(&Path, &Leaf) -> bool + Send + Sync + 'static> From<F> for Filter {
         Self::new(closure)
     }
 }
+/// Everything or nothing.
+impl From<bool> for Filter {
+    fn from(all: bool) -> Self {
+        if all { Self::Everything } else { Self::Nothing }
+    }
+}
+/// What any of them matches.
+impl From<Vec<Filter>> for Filter {
+    fn from(filters: Vec<Filter>) -> Self {
+        Self::any(filters)
+    }
+}
+/// What any of them matches.
+impl<const N: usize> From<[Filter; N]> for Filter {
+    fn from(filters: [Filter; N]) -> Self {
+        Self::any(filters)
+    }
+}
+
+/// Equal if they are written alike; closures if they are the same one.
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Form::Everything, Form::Everything) | (Form::Nothing, Form::Nothing) => true,
+            (Form::Kind(a), Form::Kind(b)) => a == b,
+            (Form::Tag(a), Form::Tag(b)) | (Form::PathContainsText(a), Form::PathContainsText(b)) => a == b,
+            (Form::PathContains(a), Form::PathContains(b)) => a == b,
+            (Form::PathStartsWith(a), Form::PathStartsWith(b)) => a == b,
+            (Form::PathMatches(a), Form::PathMatches(b)) => a == b,
+            (Form::PathIn(a), Form::PathIn(b)) => a == b,
+            (Form::Closure(a), Form::Closure(b)) => Arc::ptr_eq(a, b),
+            (Form::Any(a), Form::Any(b)) | (Form::All(a), Form::All(b)) => a == b,
+            (Form::Not(a), Form::Not(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
 impl Not for Filter {
     type Output = Self;
     fn not(self) -> Self {
@@ -149,12 +215,16 @@ impl fmt::Display for Filter {
             Form::Kind(kind) => write!(f, "{kind}"),
             Form::Tag(tag) => write!(f, "tag {tag}"),
             Form::PathContains(key) => write!(f, "path contains {key}"),
+            Form::PathContainsText(text) => write!(f, "path contains the text {text}"),
+            Form::PathMatches(pattern) => write!(f, "path matches {pattern}"),
             Form::PathStartsWith(path) => write!(f, "path starts with {path}"),
             Form::PathIn(paths) => {
                 let paths: Vec<_> = paths.iter().map(Path::to_string).collect();
                 write!(f, "path in [{}]", paths.join(", "))
             }
             Form::Closure(_) => f.write_str("a closure"),
+            Form::Any(filters) if filters.is_empty() => f.write_str("nothing"),
+            Form::All(filters) if filters.is_empty() => f.write_str("everything"),
             Form::Any(filters) => joined(filters, " | ", f),
             Form::All(filters) => joined(filters, " & ", f),
             Form::Not(filter) => write!(f, "not {}", Inner(filter)),
@@ -217,11 +287,33 @@ mod tests {
         check(Filter::of::<Param>() & Filter::path_contains("x"), "a", &param, false);
         check(Filter::of::<BatchStat>() | Filter::Everything, "a", &param, true);
         check(Filter::Nothing, "a", &param, false);
+        check(Filter::path("a.b"), "a.b.c", &param, false);
+        check(Filter::path_matches("a.*.c"), "a.b.c", &param, true);
+        check(Filter::path_contains_text("ern"), "a.kernel", &param, true);
+        check(Filter::path_contains_text("1"), "a.10", &param, true);
+        check(Filter::path_contains_text("a.k"), "a.kernel", &param, false);
+        check(true.into(), "a", &param, true);
+        check(false.into(), "a", &param, false);
+        check([Filter::of::<BatchStat>(), Filter::path("a")].into(), "a", &param, true);
+        check(Filter::any([]), "a", &param, false);
+        check(Filter::all([]), "a", &param, true);
     }
 
     #[test]
     fn prints_as_it_reads() {
         let filter = !(Filter::of::<Param>() | Filter::tag("dropout")) & Filter::path_in(["a.b"]);
         assert_eq!(filter.to_string(), "not (Param | tag dropout) & path in [a.b]");
+        let filter = Filter::path_matches("a.**") | Filter::path_contains_text("b") | Filter::any([]);
+        assert_eq!(filter.to_string(), "(path matches a.** | path contains the text b) | nothing");
+    }
+
+    #[test]
+    fn are_equal_if_they_are_written_alike() {
+        let written = || !(Filter::of::<Param>() | Filter::path_matches("a.*")) & Filter::path_in(["a.b"]);
+        assert_eq!(written(), written());
+        assert_ne!(written(), !written());
+        let closure = Filter::new(|_, _| true);
+        assert_eq!(closure, closure.clone());
+        assert_ne!(closure, Filter::new(|_, _| true));
     }
 }

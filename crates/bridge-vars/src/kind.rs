@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use candle_core::Tensor;
 
-use crate::{Leaf, Value, Variable, VariableType};
+use crate::{Leaf, Metadata, Value, Variable, VariableType};
 
 /// A variable type known to the compiler: what [`VariableOf`] is generic over. Declared by
 /// [`kinds!`](crate::kinds).
@@ -36,6 +36,14 @@ impl<K: VariableKind> VariableOf<K> {
     /// A variable with this value.
     pub fn new(value: impl Into<Value>) -> Self {
         Self(Variable::new(K::variable_type(), value), PhantomData)
+    }
+
+    /// A variable with this value and metadata, made through the metadata's [`Hooks`](crate::Hooks).
+    ///
+    /// # Errors
+    /// Those of the hooks.
+    pub fn create(value: impl Into<Value>, metadata: Metadata) -> Result<Self, crate::Error> {
+        Ok(Self(Variable::create(K::variable_type(), value, metadata)?, PhantomData))
     }
 
     /// The type of these variables.
@@ -143,11 +151,13 @@ kinds! {
     /// What an optimizer remembers between steps.
     #[doc(alias = "OptState")]
     pub OptimizerState(OptimizerStateKind) in "OptState";
+    /// What a metric counts and adds up.
+    pub MetricState(MetricStateKind) in "MetricState";
 }
 
 /// The types above: collections are looked up by name, perhaps before anything of their type was made.
 pub(crate) fn built_in() -> &'static [VariableType] {
-    static TYPES: OnceLock<[VariableType; 10]> = OnceLock::new();
+    static TYPES: OnceLock<[VariableType; 11]> = OnceLock::new();
     TYPES.get_or_init(|| {
         [
             Param::variable_type(),
@@ -160,6 +170,7 @@ pub(crate) fn built_in() -> &'static [VariableType] {
             RngKey::variable_type(),
             RngCount::variable_type(),
             OptimizerState::variable_type(),
+            MetricState::variable_type(),
         ]
     })
 }

@@ -8,12 +8,17 @@
 #![forbid(unsafe_code)]
 
 mod collection_filter;
+mod display;
 mod error;
 mod filter;
+mod glob;
+mod hooks;
 mod kind;
 mod leaf;
 mod metadata;
 mod path;
+mod serial;
+mod sharding;
 mod state;
 mod tree;
 mod value;
@@ -24,13 +29,15 @@ mod variables;
 pub use collection_filter::CollectionFilter;
 pub use error::{Error, Result, VarsError};
 pub use filter::{Filter, IsKind};
+pub use hooks::Hooks;
 pub use kind::{
-    BatchStat, Cache, Intermediate, LoraParam, OptimizerState, Param, Perturbation, RngCount, RngKey,
-    RngState, VariableKind, VariableOf,
+    BatchStat, Cache, Intermediate, LoraParam, MetricState, OptimizerState, Param, Perturbation, RngCount,
+    RngKey, RngState, VariableKind, VariableOf,
 };
 pub use leaf::Leaf;
 pub use metadata::Metadata;
 pub use path::{Name, Path, PathKey};
+pub use sharding::Sharding;
 pub use state::State;
 pub use tree::{Node, Tree};
 pub use value::{Opaque, TensorValue, Value};

@@ -235,6 +235,22 @@ impl Path {
         self.0.iter().chain(&below.0).cloned().collect()
     }
 
+    /// Up to three of the others that look like this path, the likeliest first: what may have been meant.
+    #[must_use]
+    pub fn similar(&self, others: impl IntoIterator<Item = Path>) -> Vec<Path> {
+        let text = self.to_string();
+        let score = |other: &Path| {
+            let likeness = strsim::normalized_damerau_levenshtein(&text, &other.to_string());
+            // The last step says what a value is, the others where.
+            let same_end = !self.is_empty() && self.last() == other.last();
+            likeness + if same_end { 0.5 } else { 0. }
+        };
+        let mut close: Vec<_> = others.into_iter().map(|other| (score(&other), other)).collect();
+        close.retain(|(score, _)| *score > 0.6);
+        close.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        close.into_iter().take(3).map(|(_, other)| other).collect()
+    }
+
     /// True if `prefix` is this path or above it.
     pub fn starts_with(&self, prefix: &Path) -> bool {
         self.0.starts_with(&prefix.0)
@@ -364,6 +380,25 @@ mod tests {
         let mut keys = [PathKey::from("a"), PathKey::from(10), PathKey::from("10"), PathKey::from(9)];
         keys.sort();
         assert_eq!(keys.map(|key| key.to_string()), ["9", "10", "\\10", "a"]);
+    }
+
+    #[test]
+    fn finds_what_may_have_been_meant() {
+        let check = |path: &str, others: &[&str], expected: &[&str]| {
+            let found = Path::from(path).similar(others.iter().map(|other| Path::from(*other)));
+            assert_eq!(found, expected.iter().map(|path| Path::from(*path)).collect::<Vec<_>>());
+        };
+        check(
+            "encoder.kernel",
+            &["decoder.bias", "encoder.kernal", "decoder.kernel"],
+            &["decoder.kernel", "encoder.kernal"],
+        );
+        check(
+            "layer.0.bias",
+            &["layers.1.bias", "layers.0.bias", "embedding"],
+            &["layers.0.bias", "layers.1.bias"],
+        );
+        check("a", &["xyz", "", "b.c"], &[]);
     }
 
     #[test]

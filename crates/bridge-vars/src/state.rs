@@ -1,5 +1,5 @@
 use crate::error::VarsError;
-use crate::{Filter, Leaf, Path, Result, Tree, Variables};
+use crate::{Filter, Leaf, Node, Path, PathKey, Result, Tree, Variables};
 
 /// A snapshot of variables: a tree from path to type, value and metadata.
 ///
@@ -53,9 +53,39 @@ impl State {
     pub fn get(&self, path: impl Into<Path>) -> Result<&Leaf> {
         let path = path.into();
         self.0.get(&path).ok_or_else(|| {
-            let close = close_paths(&path, self.iter().map(|(path, _)| path));
+            let close = path.similar(self.iter().map(|(path, _)| path));
             VarsError::PathNotFound { path, close }.into()
         })
+    }
+
+    /// The leaf at a path, for changes.
+    ///
+    /// # Errors
+    /// [`VarsError::PathNotFound`], with paths that look like it.
+    pub fn get_mut(&mut self, path: impl Into<Path>) -> Result<&mut Leaf> {
+        let path = path.into();
+        self.get(&path)?;
+        let close = Vec::new();
+        self.0.get_mut(&path).ok_or_else(|| VarsError::PathNotFound { path, close }.into())
+    }
+
+    /// What is at a path and below it, as a state of its own.
+    ///
+    /// # Errors
+    /// [`VarsError::PathNotFound`], with paths that look like it.
+    pub fn subtree(&self, path: impl Into<Path>) -> Result<Self> {
+        let path = path.into();
+        match self.0.subtree(&path) {
+            Some(tree) => Ok(Self(tree.clone())),
+            None => {
+                let groups =
+                    self.iter().map(|(other, _)| other.keys().iter().take(path.len()).cloned().collect());
+                let mut groups: Vec<Path> = groups.collect();
+                groups.dedup();
+                let close = path.similar(groups);
+                Err(VarsError::PathNotFound { path, close }.into())
+            }
+        }
     }
 
     /// Puts a leaf at a path; gives back the one that was there.
@@ -64,6 +94,53 @@ impl State {
     /// [`VarsError::PathConflict`].
     pub fn insert(&mut self, path: &Path, leaf: Leaf) -> Result<Option<Leaf>> {
         self.0.insert(path, leaf)
+    }
+
+    /// Takes the leaf at a path away.
+    ///
+    /// # Errors
+    /// [`VarsError::PathNotFound`], with paths that look like it.
+    pub fn remove(&mut self, path: impl Into<Path>) -> Result<Leaf> {
+        let path = path.into();
+        self.get(&path)?;
+        match self.0.remove(&path) {
+            Some(Tree::Leaf(leaf)) => Ok(leaf),
+            _ => Err(VarsError::PathNotFound { path, close: Vec::new() }.into()),
+        }
+    }
+
+    /// Takes the leaves that a filter matches away: they come back, and the others stay.
+    pub fn pop(&mut self, filter: impl Into<Filter>) -> Self {
+        let filter = filter.into();
+        let popped = keep(&self.0, |path, leaf| filter.matches(path, leaf));
+        self.0 = keep(&self.0, |path, leaf| !filter.matches(path, leaf));
+        Self(popped)
+    }
+
+    /// Every leaf with its path, in order of the paths.
+    #[doc(alias("to_flat_state", "flatten_dict", "FlatState"))]
+    pub fn flatten(&self) -> Vec<(Path, Leaf)> {
+        self.iter().map(|(path, leaf)| (path, leaf.clone())).collect()
+    }
+
+    /// A state of leaves with their paths, in any order.
+    ///
+    /// # Errors
+    /// [`VarsError::DuplicatePath`] and [`VarsError::PathConflict`].
+    #[doc(alias("from_flat_state", "unflatten_dict"))]
+    pub fn unflatten(leaves: impl IntoIterator<Item = (Path, Leaf)>) -> Result<Self> {
+        let mut state = Self::default();
+        for (path, leaf) in leaves {
+            state.insert_new(&path, leaf)?;
+        }
+        Ok(state)
+    }
+
+    /// The leaves whose paths a pattern covers, `encoder.*.kernel`: see [`Filter::path_matches`].
+    #[doc(alias = "glob")]
+    #[must_use]
+    pub fn select(&self, pattern: &str) -> Self {
+        self.filter(Filter::path_matches(pattern))
     }
 
     /// The leaves that a filter matches.
@@ -80,14 +157,18 @@ impl State {
     /// [`VarsError::Unmatched`] if a leaf goes nowhere.
     #[doc(alias = "split_state")]
     pub fn split<const N: usize>(&self, filters: [Filter; N]) -> Result<[Self; N]> {
-        let first = |path: &Path, leaf: &Leaf| filters.iter().position(|filter| filter.matches(path, leaf));
-        let parts =
-            std::array::from_fn(|part| Self(keep(&self.0, |path, leaf| first(path, leaf) == Some(part))));
-        if parts.iter().map(Self::len).sum::<usize>() < self.len() {
-            let unmatched = self.iter().filter(|(path, leaf)| first(path, leaf).is_none());
-            return Err(VarsError::Unmatched { paths: unmatched.map(|(path, _)| path).collect() }.into());
+        let mut unmatched = Vec::new();
+        let parts = divide(&self.0, &mut Path::root(), &mut |path, leaf| {
+            let first = filters.iter().position(|filter| filter.matches(path, leaf));
+            if first.is_none() {
+                unmatched.push(path.clone());
+            }
+            first
+        });
+        match unmatched.is_empty() {
+            true => Ok(parts.map(|part| Self(part.unwrap_or_default()))),
+            false => Err(VarsError::Unmatched { paths: unmatched }.into()),
         }
-        Ok(parts)
     }
 
     /// One state of several that have no path in common.
@@ -120,6 +201,34 @@ impl State {
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
         Self(keep(&self.0, |path, _| other.0.get(path).is_none()))
+    }
+
+    /// This state with the other's leaves put over it: a leaf that both hold comes from the other.
+    ///
+    /// # Errors
+    /// [`VarsError::PathConflict`].
+    #[doc(alias = "merge_state")]
+    pub fn updated(&self, other: &Self) -> Result<Self> {
+        let mut updated = self.clone();
+        other.0.try_for_each(|path, leaf| updated.insert(path, leaf.clone()).map(|_| ()))?;
+        Ok(updated)
+    }
+
+    /// A state of the leaves of two states with the same paths, put together.
+    ///
+    /// ```
+    /// use bridge_vars::{Param, Path, State};
+    /// let state = |count: u32| State::unflatten([(Path::from("a.b"), Param::leaf(count))]);
+    /// let sum = state(1)?.zip(&state(2)?, |_, a, b| Ok(a.with_value(a.value.count()? + b.value.count()?)))?;
+    /// assert_eq!(sum.get("a.b")?.value.count()?, 3);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`VarsError::DifferentPaths`] with every path that only one of them has; the first that `f` returns.
+    #[doc(alias("tree_map", "jax.tree.map"))]
+    pub fn zip(&self, other: &Self, f: impl FnMut(&Path, &Leaf, &Leaf) -> Result<Leaf>) -> Result<Self> {
+        self.0.try_zip(&other.0, f).map(Self)
     }
 
     /// The same paths with other leaves.
@@ -179,14 +288,34 @@ pub(crate) fn identical(a: &Tree<Leaf>, b: &Tree<Leaf>) -> Result<bool> {
     }
 }
 
-/// Up to three of the paths that share their last step, or all steps but one, with the one asked for.
-pub(crate) fn close_paths(path: &Path, paths: impl Iterator<Item = Path>) -> Vec<Path> {
-    let close = |other: &Path| {
-        let same = path.keys().iter().zip(other.keys()).filter(|(a, b)| a == b).count();
-        let longest = path.len().max(other.len());
-        (path.last().is_some() && path.last() == other.last()) || (longest > 1 && same + 1 == longest)
-    };
-    paths.filter(close).take(3).collect()
+/// The leaves of a tree in as many parts as there are places, by the place that `choose` gives each.
+fn divide<const N: usize>(
+    tree: &Tree<Leaf>,
+    path: &mut Path,
+    choose: &mut dyn FnMut(&Path, &Leaf) -> Option<usize>,
+) -> [Option<Tree<Leaf>>; N] {
+    let mut parts = [const { None }; N];
+    match tree {
+        Tree::Leaf(leaf) => {
+            if let Some(part) = choose(path, leaf).and_then(|part| parts.get_mut(part)) {
+                *part = Some(Tree::Leaf(leaf.clone()));
+            }
+        }
+        Tree::Node(node) => {
+            let mut children: [Vec<(PathKey, Tree<Leaf>)>; N] = [const { Vec::new() }; N];
+            for (key, child) in node.children() {
+                path.push(key.clone());
+                for (children, part) in children.iter_mut().zip(divide::<N>(child, path, choose)) {
+                    children.extend(part.map(|part| (key.clone(), part)));
+                }
+                path.pop();
+            }
+            for (part, children) in parts.iter_mut().zip(children) {
+                *part = (!children.is_empty()).then(|| Tree::Node(Node::from_sorted(children)));
+            }
+        }
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -236,6 +365,28 @@ mod tests {
         }
 
         #[test]
+        fn flat_and_back(state in any_state()) {
+            let mut flat = state.flatten();
+            flat.reverse();
+            prop_assert!(State::unflatten(flat).unwrap().identical(&state).unwrap());
+        }
+
+        #[test]
+        fn what_is_popped_and_what_stays(state in any_state()) {
+            let mut rest = state.clone();
+            let popped = rest.pop(Filter::of::<Param>());
+            prop_assert!(popped.identical(&state.filter(Filter::of::<Param>())).unwrap());
+            prop_assert!(State::merge([popped, rest]).unwrap().identical(&state).unwrap());
+        }
+
+        #[test]
+        fn survives_serde(state in any_state()) {
+            let text = serde_json::to_string(&state).unwrap();
+            let read: State = serde_json::from_str(&text).unwrap();
+            prop_assert!(read.identical(&state).unwrap());
+        }
+
+        #[test]
         fn without_and_the_rest(a in any_state(), b in any_state()) {
             let only = a.without(&b);
             prop_assert!(only.iter().all(|(path, _)| b.tree().get(&path).is_none()));
@@ -249,11 +400,41 @@ mod tests {
     fn says_what_is_missing_unmatched_or_there_twice() {
         let state = state(&["encoder.layers.0.kernel", "encoder.layers.0.bias"]);
         let text = state.get("encoder.layer.0.kernel").unwrap_err().to_string();
-        let close = "did you mean `encoder.layers.0.kernel`?";
+        let close = "did you mean `encoder.layers.0.kernel`, `encoder.layers.0.bias`?";
         assert_eq!(text, format!("nothing at `encoder.layer.0.kernel`, {close}"));
         let text = state.split([Filter::path_contains("bias")]).unwrap_err().to_string();
         assert!(text.starts_with("no filter matches `encoder.layers.0.kernel`: add"), "{text}");
         let text = State::merge([state.clone(), state]).unwrap_err().to_string();
         assert!(text.contains("`encoder.layers.0.bias` is there twice, as `Param` and as `Param`"), "{text}");
+    }
+    #[test]
+    fn edits_by_path() {
+        let mut state = state(&["a.b", "a.c", "d"]);
+        state.get_mut("a.b").unwrap().value = 7.into();
+        assert_eq!(state.subtree("a").unwrap().get("b").unwrap().value.count().unwrap(), 7);
+        assert_eq!(state.select("a.*").len(), 2);
+        assert_eq!(state.remove("a.b").unwrap().value.count().unwrap(), 7);
+        state.remove("a.c").unwrap();
+        assert!(state.tree().child(&"a".into()).is_none(), "an empty group stays behind");
+        for error in
+            [state.remove("a.b").map(|_| ()), state.subtree("e").map(|_| ()), state.get_mut("f").map(|_| ())]
+        {
+            assert!(error.unwrap_err().to_string().starts_with("nothing at `"));
+        }
+        let mut over = State::default();
+        over.insert(&Path::from("d"), Param::leaf(9u32)).unwrap();
+        over.insert(&Path::from("e"), Param::leaf(1u32)).unwrap();
+        let both = state.updated(&over).unwrap();
+        assert_eq!((both.len(), both.get("d").unwrap().value.count().unwrap()), (2, 9));
+    }
+
+    #[test]
+    fn zipping_lists_what_only_one_has() {
+        let text =
+            state(&["a", "b.c"]).zip(&state(&["a", "b.d"]), |_, a, _| Ok(a.clone())).unwrap_err().to_string();
+        assert_eq!(text, "the two trees differ: only the first has `b.c`; only the second has `b.d`;");
+        let text =
+            State::unflatten([("a", 1u32), ("a", 2)].map(|(path, count)| (path.into(), Param::leaf(count))));
+        assert!(text.unwrap_err().to_string().contains("`a` is there twice"));
     }
 }

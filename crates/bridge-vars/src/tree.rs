@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::error::VarsError;
 use crate::{Path, PathKey, Result};
 
@@ -27,7 +29,10 @@ pub enum Tree<T> {
 
 /// The children of a [`Tree`]'s node, in order of their keys.
 #[derive(PartialEq)]
-pub struct Node<T>(Option<Arc<Vec<(PathKey, Tree<T>)>>>);
+pub struct Node<T>(Option<Arc<Children<T>>>);
+
+/// Most nodes are layers, of a kernel and a bias: those take one allocation.
+pub(crate) type Children<T> = SmallVec<[(PathKey, Tree<T>); 2]>;
 
 impl<T> Default for Tree<T> {
     /// A node without children.
@@ -60,7 +65,8 @@ impl<T> Clone for Node<T> {
 impl<T> Node<T> {
     /// A node of children that are in order of their keys already.
     #[doc(hidden)]
-    pub fn from_sorted(children: Vec<(PathKey, Tree<T>)>) -> Self {
+    pub fn from_sorted(children: impl IntoIterator<Item = (PathKey, Tree<T>)>) -> Self {
+        let children: Children<T> = children.into_iter().collect();
         debug_assert!(children.windows(2).all(|pair| pair[0].0 < pair[1].0));
         Self((!children.is_empty()).then(|| Arc::new(children)))
     }
@@ -84,7 +90,7 @@ impl<T> Node<T> {
 }
 
 impl<T: Clone> Node<T> {
-    fn children_mut(&mut self) -> &mut Vec<(PathKey, Tree<T>)> {
+    fn children_mut(&mut self) -> &mut Children<T> {
         Arc::make_mut(self.0.get_or_insert_default())
     }
 
@@ -214,6 +220,32 @@ impl<T> Tree<T> {
         walk(self, &mut Path::root(), &mut f)
     }
 
+    /// A tree of the leaves of two trees with the same paths, put together.
+    ///
+    /// # Errors
+    /// [`VarsError::DifferentPaths`] with every path that only one of them has; the first that `f` returns.
+    pub fn try_zip<U, V>(
+        &self,
+        other: &Tree<U>,
+        mut f: impl FnMut(&Path, &T, &U) -> Result<V>,
+    ) -> Result<Tree<V>> {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let zipped = self.try_filter_map(|path, leaf| match other.get(path) {
+            Some(partner) => f(path, leaf, partner).map(Some),
+            None => {
+                first.push(path.clone());
+                Ok(None)
+            }
+        })?;
+        if zipped.len() < other.len() {
+            second = other.iter().map(|(path, _)| path).filter(|path| self.get(path).is_none()).collect();
+        }
+        match first.is_empty() && second.is_empty() {
+            true => Ok(zipped),
+            false => Err(VarsError::DifferentPaths { first, second }.into()),
+        }
+    }
+
     /// The leaves for which `f` gives something, under their paths.
     ///
     /// # Errors
@@ -288,6 +320,15 @@ impl<T: Clone> Tree<T> {
             };
         }
         Ok(place)
+    }
+
+    /// The leaf at a path, for changes.
+    pub fn get_mut(&mut self, path: &Path) -> Option<&mut T> {
+        self.get(path)?;
+        match self.place(path) {
+            Ok(Self::Leaf(leaf)) => Some(leaf),
+            _ => None,
+        }
     }
 
     /// Takes away what is at a path, a leaf or a subtree.

@@ -1,11 +1,13 @@
 use std::any::Any;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bridge_random::{CountArray, Key, KeyArray};
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Device, Shape, Tensor, Var};
 use serde_json::Value as Json;
 
+use crate::serial::EncodedOpaque;
 use crate::{Result, VarsError};
 
 /// What a variable holds: a tensor, small data that lives on the host, or a leaf of a higher layer.
@@ -26,6 +28,8 @@ pub enum Value {
     Counts(Arc<CountArray>),
     /// Something that a higher layer knows.
     Opaque(Arc<dyn Opaque>),
+    /// Nothing yet: what a partial merge leaves where the state has no value that fits. Reading it is an error.
+    Absent,
 }
 
 /// A tensor in a [`Value`].
@@ -37,6 +41,9 @@ pub struct TensorValue(Arc<Buffer>);
 struct Buffer {
     tensor: Tensor,
     leaf: OnceLock<Tensor>,
+    /// Whether a plain tensor with this storage may be elsewhere: candle does not count who holds one. Who holds
+    /// the `Buffer` is counted by its `Arc`.
+    exposed: AtomicBool,
 }
 
 /// A leaf whose type a higher layer knows, such as the description of a module.
@@ -45,14 +52,74 @@ pub trait Opaque: Any + Send + Sync + fmt::Debug {
     fn type_name(&self) -> &'static str;
     /// For a file.
     fn encode(&self) -> Result<Json>;
+    /// From a file.
+    ///
+    /// # Errors
+    /// If it is not what [`Opaque::encode`] wrote.
+    fn decode(json: &Json) -> Result<Self>
+    where
+        Self: Sized;
     /// True if the other is the same.
     fn equals(&self, other: &dyn Opaque) -> bool;
 }
 
 impl TensorValue {
-    /// The tensor.
+    /// The tensor. From here on it may be held elsewhere, so that a change in place copies it first.
     pub fn get(&self) -> &Tensor {
+        if !self.0.exposed.load(Ordering::Relaxed) {
+            self.0.exposed.store(true, Ordering::Release);
+        }
         &self.0.tensor
+    }
+
+    /// The dtype.
+    pub fn dtype(&self) -> DType {
+        self.0.tensor.dtype()
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        self.0.tensor.shape()
+    }
+
+    /// The sizes of the dimensions.
+    pub fn dims(&self) -> &[usize] {
+        self.0.tensor.dims()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        self.0.tensor.device()
+    }
+
+    /// The number of elements.
+    pub fn element_count(&self) -> usize {
+        self.0.tensor.elem_count()
+    }
+
+    /// True if it is part of a graph.
+    pub fn is_in_graph(&self) -> bool {
+        self.0.tensor.track_op()
+    }
+
+    /// True if it is this tensor, not one with equal elements.
+    pub fn is_tensor(&self, tensor: &Tensor) -> bool {
+        self.0.tensor.id() == tensor.id()
+    }
+
+    /// Calls `change` on a tensor whose storage no one else has, with its elements; a copy if need be.
+    pub(crate) fn change_in_place(&mut self, change: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
+        let alone = Arc::get_mut(&mut self.0)
+            .is_some_and(|buffer| !*buffer.exposed.get_mut() && !buffer.tensor.track_op());
+        if !alone {
+            let tensor = self.0.tensor.detach().force_contiguous()?;
+            *self = Self(Arc::new(Buffer { tensor, leaf: OnceLock::new(), exposed: false.into() }));
+        }
+        if let Some(buffer) = Arc::get_mut(&mut self.0) {
+            // A graph that began at it keeps the old elements.
+            buffer.leaf.take();
+        }
+        change(&self.0.tensor)
     }
 
     /// A leaf of the graph with this value: what gradients are taken with respect to. Made once.
@@ -124,18 +191,16 @@ impl Value {
         }
     }
 
-    /// A higher layer's leaf, if it is a `T`.
+    /// A higher layer's leaf, if it is a `T`; read now if it comes from serde.
     ///
     /// # Errors
     /// If it is anything else.
     pub fn opaque<T: Opaque>(&self) -> Result<&T> {
-        match self {
-            Self::Opaque(leaf) => {
-                let leaf: &dyn Any = &**leaf;
-                leaf.downcast_ref().ok_or_else(|| self.is_not(std::any::type_name::<T>()).into())
-            }
-            other => Err(other.is_not(std::any::type_name::<T>()).into()),
-        }
+        let found = self.opaque_leaf::<T>().and_then(|leaf| {
+            let leaf: &dyn Any = &**leaf;
+            leaf.downcast_ref()
+        });
+        found.ok_or_else(|| self.is_not(std::any::type_name::<T>()).into())
     }
 
     /// [`Value::opaque`] as a shared pointer.
@@ -143,13 +208,19 @@ impl Value {
     /// # Errors
     /// If it is anything else.
     pub fn opaque_arc<T: Opaque>(&self) -> Result<Arc<T>> {
-        let expected = std::any::type_name::<T>();
-        match self {
-            Self::Opaque(leaf) => {
-                let leaf: Arc<dyn Any + Send + Sync> = leaf.clone();
-                leaf.downcast().map_err(|_| self.is_not(expected).into())
-            }
-            other => Err(other.is_not(expected).into()),
+        let found = self.opaque_leaf::<T>().and_then(|leaf| {
+            let leaf: Arc<dyn Any + Send + Sync> = leaf.clone();
+            leaf.downcast().ok()
+        });
+        found.ok_or_else(|| self.is_not(std::any::type_name::<T>()).into())
+    }
+
+    fn opaque_leaf<T: Opaque>(&self) -> Option<&Arc<dyn Opaque>> {
+        let Self::Opaque(leaf) = self else { return None };
+        let any: &dyn Any = &**leaf;
+        match any.downcast_ref::<EncodedOpaque>() {
+            Some(encoded) => encoded.decoded::<T>(),
+            None => Some(leaf),
         }
     }
 
@@ -162,6 +233,7 @@ impl Value {
             Self::Keys(_) => "a batch of random keys",
             Self::Counts(_) => "a batch of counts",
             Self::Opaque(leaf) => leaf.type_name(),
+            Self::Absent => "no value",
         }
     }
 
@@ -173,7 +245,7 @@ impl Value {
     #[must_use]
     pub fn detached(self) -> Self {
         match self {
-            Self::Tensor(tensor) if tensor.get().track_op() => tensor.get().detach().into(),
+            Self::Tensor(tensor) if tensor.is_in_graph() => tensor.0.tensor.detach().into(),
             other => other,
         }
     }
@@ -187,6 +259,7 @@ impl Value {
             (Self::Keys(a), Self::Keys(b)) => Arc::ptr_eq(a, b),
             (Self::Counts(a), Self::Counts(b)) => Arc::ptr_eq(a, b),
             (Self::Opaque(a), Self::Opaque(b)) => Arc::ptr_eq(a, b),
+            (Self::Absent, Self::Absent) => true,
             _ => false,
         }
     }
@@ -195,9 +268,7 @@ impl Value {
     /// of one kind.
     pub fn has_form_of(&self, other: &Value) -> bool {
         match (self, other) {
-            (Self::Tensor(a), Self::Tensor(b)) => {
-                a.get().dtype() == b.get().dtype() && a.get().shape() == b.get().shape()
-            }
+            (Self::Tensor(a), Self::Tensor(b)) => a.dtype() == b.dtype() && a.shape() == b.shape(),
             (Self::Keys(a), Self::Keys(b)) => a.dims() == b.dims(),
             (Self::Counts(a), Self::Counts(b)) => a.dims() == b.dims(),
             (Self::Tensor(_), _) | (_, Self::Tensor(_)) => false,
@@ -211,12 +282,15 @@ impl Value {
     /// If a tensor can not be read.
     pub fn identical(&self, other: &Value) -> Result<bool> {
         Ok(match (self, other) {
-            (Self::Tensor(a), Self::Tensor(b)) => Arc::ptr_eq(&a.0, &b.0) || same_bits(a.get(), b.get())?,
+            (Self::Tensor(a), Self::Tensor(b)) => {
+                Arc::ptr_eq(&a.0, &b.0) || same_bits(&a.0.tensor, &b.0.tensor)?
+            }
             (Self::Key(a), Self::Key(b)) => a == b,
             (Self::Count(a), Self::Count(b)) => a == b,
             (Self::Keys(a), Self::Keys(b)) => a == b,
             (Self::Counts(a), Self::Counts(b)) => a == b,
-            (Self::Opaque(a), Self::Opaque(b)) => a.equals(&**b),
+            (Self::Opaque(a), Self::Opaque(b)) => a.equals(&**b) || b.equals(&**a),
+            (Self::Absent, Self::Absent) => true,
             _ => false,
         })
     }
@@ -234,7 +308,8 @@ fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool> {
 
 impl From<Tensor> for Value {
     fn from(tensor: Tensor) -> Self {
-        Self::Tensor(TensorValue(Arc::new(Buffer { tensor, leaf: OnceLock::new() })))
+        // Whoever gives it may keep a handle to it.
+        Self::Tensor(TensorValue(Arc::new(Buffer { tensor, leaf: OnceLock::new(), exposed: true.into() })))
     }
 }
 impl From<&Tensor> for Value {
@@ -285,12 +360,13 @@ impl fmt::Debug for Value {
             Self::Keys(keys) => write!(f, "Keys({keys:?})"),
             Self::Counts(counts) => write!(f, "Counts({counts:?})"),
             Self::Opaque(leaf) => fmt::Debug::fmt(leaf, f),
+            Self::Absent => f.write_str("no value"),
         }
     }
 }
 impl fmt::Debug for TensorValue {
     /// Dtype and shape, not the elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{:?}", self.get().dtype().as_str(), self.get().dims())
+        write!(f, "{}{:?}", self.dtype().as_str(), self.dims())
     }
 }

@@ -5,18 +5,21 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bridge_random::Key;
 use candle_core::Tensor;
 
+#[cfg(doc)]
+use crate::Hooks;
 use crate::{Leaf, Metadata, Result, Value, VariableType};
 
 /// A shared, mutable reference to one value, with a type and metadata.
 ///
-/// A clone is another handle to the same variable. Reading never waits for code of yours.
+/// A clone is another handle to the same variable. Reading never waits for code of yours; [`Hooks`] of the variable
+/// run in the reader's own time.
 ///
 /// ```
 /// use bridge_vars::{Param, Variable, VariableType};
 /// use candle_core::{Device, Tensor};
 /// let scale = Variable::new(Param::variable_type(), Tensor::new(1f32, &Device::Cpu)?);
 /// let same = scale.clone();
-/// same.set(Tensor::new(2f32, &Device::Cpu)?);
+/// same.set(Tensor::new(2f32, &Device::Cpu)?)?;
 /// assert_eq!(scale.value()?.to_scalar::<f32>()?, 2.);
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
@@ -44,40 +47,95 @@ impl Variable {
         Leaf::new(kind, value).into()
     }
 
+    /// A variable of a type with a value and metadata, made through the metadata's [`Hooks::on_create`].
+    ///
+    /// # Errors
+    /// Those of the hooks.
+    #[doc(alias("create_value", "on_create_value"))]
+    pub fn create(kind: VariableType, value: impl Into<Value>, metadata: Metadata) -> Result<Self> {
+        let variable = Self::from(Leaf { kind, value: value.into(), metadata });
+        let (value, hooks) = {
+            let content = variable.read();
+            (content.value.clone(), content.metadata.hooks().cloned())
+        };
+        if let Some(hooks) = hooks {
+            let created = hooks.create(&variable, value)?;
+            variable.write().value = created;
+        }
+        Ok(variable)
+    }
+
     /// The type.
     pub fn kind(&self) -> VariableType {
         self.0.kind
     }
 
-    /// The tensor. While gradients are taken with respect to this variable, it is a leaf of their graph.
+    /// The tensor, through the hooks. While gradients are taken with respect to this variable, it is a leaf of
+    /// their graph, or made of it by the hooks.
+    ///
+    /// # Errors
+    /// If the value is not a tensor; those of the hooks.
+    #[doc(alias = "get_value")]
+    pub fn value(&self) -> Result<Tensor> {
+        let content = self.read();
+        if let Some(hooks) = content.metadata.hooks() {
+            let hooks = hooks.clone();
+            let value = self.tracked_value(&content)?;
+            drop(content);
+            return hooks.get(self, value)?.tensor().cloned();
+        }
+        self.tensor(&content)
+    }
+
+    /// The tensor as it is kept, without the hooks.
     ///
     /// # Errors
     /// If the value is not a tensor.
-    pub fn value(&self) -> Result<Tensor> {
-        let content = self.read();
+    #[doc(alias = "get_raw_value")]
+    pub fn raw_value(&self) -> Result<Tensor> {
+        self.tensor(&self.read())
+    }
+
+    fn tensor(&self, content: &Content) -> Result<Tensor> {
         match &content.value {
             Value::Tensor(tensor) if self.is_tracked() => tensor.graph_leaf(),
             value => value.tensor().cloned(),
         }
     }
 
+    fn tracked_value(&self, content: &Content) -> Result<Value> {
+        match &content.value {
+            Value::Tensor(tensor) if self.is_tracked() => Ok(tensor.graph_leaf()?.into()),
+            value => Ok(value.clone()),
+        }
+    }
+
+    /// What `read` makes of the value, as the hooks give it.
+    fn with_value<T>(&self, read: impl FnOnce(&Value) -> Result<T>) -> Result<T> {
+        let content = self.read();
+        let Some(hooks) = content.metadata.hooks() else { return read(&content.value) };
+        let (hooks, value) = (hooks.clone(), content.value.clone());
+        drop(content);
+        read(&hooks.get(self, value)?)
+    }
+
     /// The random key.
     ///
     /// # Errors
-    /// If the value is not a random key.
+    /// If the value is not a random key; those of the hooks.
     pub fn key(&self) -> Result<Key> {
-        self.read().value.key()
+        self.with_value(Value::key)
     }
 
     /// The count.
     ///
     /// # Errors
-    /// If the value is not a count.
+    /// If the value is not a count; those of the hooks.
     pub fn count(&self) -> Result<u32> {
-        self.read().value.count()
+        self.with_value(Value::count)
     }
 
-    /// The count, which is one more from here on; after `u32::MAX` comes 0, as in Flax.
+    /// The count, which is one more from here on; after `u32::MAX` comes 0, as in Flax. Hooks do not run.
     ///
     /// # Errors
     /// If the value is not a count.
@@ -89,21 +147,68 @@ impl Variable {
         Ok(count)
     }
 
-    /// Replaces the value.
+    /// Replaces the value, through the hooks.
     ///
     /// A tensor stays part of its graph, so that gradients flow through what a module remembers between two
     /// steps of one loss. `value_and_grad` cuts off what the module holds when it returns; where gradients
     /// are taken in another way, [`detach`](Variable::detach) what is to be kept, or it keeps the graph alive.
-    pub fn set(&self, value: impl Into<Value>) {
+    ///
+    /// # Errors
+    /// Those of the hooks; without hooks, none.
+    #[doc(alias = "set_value")]
+    pub fn set(&self, value: impl Into<Value>) -> Result<()> {
+        let hooks = self.read().metadata.hooks().cloned();
+        match hooks {
+            Some(hooks) => self.set_raw(hooks.set(self, value.into())?),
+            None => self.set_raw(value),
+        }
+        Ok(())
+    }
+
+    /// Replaces the value, without the hooks.
+    #[doc(alias = "set_raw_value")]
+    pub fn set_raw(&self, value: impl Into<Value>) {
         let value = value.into();
         let mut content = self.write();
-        content.value = value;
+        // What was there is dropped after the lock is released.
+        let _old = std::mem::replace(&mut content.value, value);
         content.version += 1;
+        drop(content);
+    }
+
+    /// Changes the elements of the tensor where they are: `change` gets a contiguous tensor to change in place.
+    ///
+    /// Nothing else sees it. Where a snapshot or a tensor that [`value`](Variable::value) gave may have the same
+    /// storage, the variable moves to a copy first, and graphs that began at the variable keep their elements. Hooks do
+    /// not run. Readers of this variable wait for `change`, which must not read it.
+    ///
+    /// ```
+    /// use bridge_vars::Param;
+    /// use candle_core::{DType, Device, Tensor};
+    /// let ones = Tensor::ones(3, DType::F32, &Device::Cpu)?;
+    /// let param = Param::new(ones.clone());
+    /// let snapshot = param.leaf()?;
+    /// param.change_in_place(|tensor| Ok(tensor.zero_set()?))?;
+    /// assert_eq!(param.value()?.to_vec1::<f32>()?, [0., 0., 0.]);
+    /// assert_eq!(snapshot.tensor()?.to_vec1::<f32>()?, [1., 1., 1.]);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the value is not a tensor; what `change` returns.
+    pub fn change_in_place(&self, change: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
+        let mut content = self.write();
+        let Value::Tensor(tensor) = &mut content.value else {
+            return content.value.tensor().map(|_| ());
+        };
+        let changed = tensor.change_in_place(change);
+        content.version += 1;
+        changed
     }
 
     /// Cuts the value off from the graph that it is part of.
     pub fn detach(&self) {
-        if matches!(&self.read().value, Value::Tensor(tensor) if tensor.get().track_op()) {
+        if matches!(&self.read().value, Value::Tensor(tensor) if tensor.is_in_graph()) {
             let mut content = self.write();
             content.value = content.value.clone().detached();
         }
@@ -123,10 +228,7 @@ impl Variable {
     #[doc(alias = "to_state")]
     pub fn leaf(&self) -> Result<Leaf> {
         let content = self.read();
-        let value = match &content.value {
-            Value::Tensor(tensor) if self.is_tracked() => tensor.graph_leaf()?.into(),
-            value => value.clone(),
-        };
+        let value = self.tracked_value(&content)?;
         Ok(Leaf { kind: self.0.kind, value, metadata: content.metadata.clone() })
     }
 
@@ -141,7 +243,29 @@ impl Variable {
         self.write().metadata = metadata;
     }
 
-    /// How often the value was replaced.
+    /// Says that the value has one more axis: see [`Metadata::add_axis`]. The value itself is not changed.
+    ///
+    /// # Errors
+    /// Those of [`Metadata::add_axis`].
+    pub fn add_axis(&self, index: usize, name: Option<&str>) -> Result<()> {
+        let mut metadata = self.metadata();
+        metadata.add_axis(index, name)?;
+        self.set_metadata(metadata);
+        Ok(())
+    }
+
+    /// Says that the value has one axis less: see [`Metadata::remove_axis`]. The value itself is not changed.
+    ///
+    /// # Errors
+    /// Those of [`Metadata::remove_axis`].
+    pub fn remove_axis(&self, index: usize, name: Option<&str>) -> Result<()> {
+        let mut metadata = self.metadata();
+        metadata.remove_axis(index, name)?;
+        self.set_metadata(metadata);
+        Ok(())
+    }
+
+    /// How often the value was replaced or changed.
     pub fn version(&self) -> u64 {
         self.read().version
     }
@@ -253,14 +377,14 @@ mod tests {
         let before = param.leaf().unwrap();
         let tracking = param.track().unwrap();
         let memory = Param::new(scalar(0.));
-        memory.set(param.value().unwrap().sqr().unwrap());
+        memory.set(param.value().unwrap().sqr().unwrap()).unwrap();
         let gradient = memory.value().unwrap().backward().unwrap().get(tracking.leaf()).unwrap().clone();
         assert_eq!(gradient.to_scalar::<f32>().unwrap(), 6.);
         memory.detach();
         assert!(!memory.value().unwrap().track_op());
         assert_eq!(memory.version(), 1);
         drop(tracking);
-        param.set(scalar(4.));
+        param.set(scalar(4.)).unwrap();
         assert_eq!(before.tensor().unwrap().to_scalar::<f32>().unwrap(), 3.);
     }
 

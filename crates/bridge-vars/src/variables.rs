@@ -1,6 +1,6 @@
 use crate::error::VarsError;
-use crate::state::{close_paths, identical};
-use crate::{Leaf, Name, Node, Path, PathKey, Result, State, Tree, VariableType};
+use crate::state::identical;
+use crate::{Filter, Leaf, Name, Node, Path, PathKey, Result, State, Tree, VariableType};
 
 /// What a functional module's `init` returns and its `apply` takes: from collection and path to leaf.
 ///
@@ -43,7 +43,7 @@ impl Variables {
             let Ok(tree) = tree.try_filter_map::<_, std::convert::Infallible>(group);
             (PathKey::from_static(collection), tree)
         };
-        Self(Tree::Node(Node::from_sorted(collections.into_iter().map(group).collect())))
+        Self(Tree::Node(Node::from_sorted(collections.into_iter().map(group))))
     }
 
     /// The names of the collections, in order.
@@ -85,7 +85,7 @@ impl Variables {
     pub fn get(&self, collection: &str, path: impl Into<Path>) -> Result<&Leaf> {
         let path = in_collection(collection, &path.into());
         self.0.get(&path).ok_or_else(|| {
-            let close = close_paths(&path, self.iter().map(|(path, _)| path));
+            let close = path.similar(self.iter().map(|(path, _)| path));
             VarsError::PathNotFound { path, close }.into()
         })
     }
@@ -96,6 +96,26 @@ impl Variables {
     /// [`VarsError::PathConflict`].
     pub fn insert(&mut self, path: &Path, leaf: Leaf) -> Result<Option<Leaf>> {
         self.0.insert(&in_collection(leaf.kind.collection(), path), leaf)
+    }
+
+    /// Takes the leaf at a path in a collection away.
+    ///
+    /// # Errors
+    /// [`VarsError::PathNotFound`], with paths that look like it.
+    pub fn remove(&mut self, collection: &str, path: impl Into<Path>) -> Result<Leaf> {
+        let path = path.into();
+        self.get(collection, &path)?;
+        let path = in_collection(collection, &path);
+        match self.0.remove(&path) {
+            Some(Tree::Leaf(leaf)) => Ok(leaf),
+            _ => Err(VarsError::PathNotFound { path, close: Vec::new() }.into()),
+        }
+    }
+
+    /// The leaves that a filter matches; paths begin with the collection's name.
+    #[must_use]
+    pub fn filter(&self, filter: impl Into<Filter>) -> Self {
+        Self(State::from(self.0.clone()).filter(filter).into())
     }
 
     /// Only these collections.

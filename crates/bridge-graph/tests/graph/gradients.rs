@@ -26,7 +26,7 @@ impl Model {
     /// `weight² adapter`, whose mean is remembered.
     fn loss(&self) -> Result<Tensor> {
         let loss = (self.weight.value()?.sqr()? * self.adapter.value()?)?;
-        self.mean.set(&loss);
+        self.mean.set(&loss)?;
         Ok(loss)
     }
 }
@@ -91,7 +91,7 @@ fn again_after_a_step() {
         let (_, gradients) = value_and_grad(&model, Filter::path_in(["weight"]), Model::loss).unwrap();
         let gradient: f32 = gradients.get("weight").unwrap().tensor().unwrap().to_scalar().unwrap();
         assert_eq!(gradient, 4. * weight);
-        model.weight.set((model.weight.value().unwrap() - (0.125 * f64::from(gradient))).unwrap());
+        model.weight.set((model.weight.value().unwrap() - (0.125 * f64::from(gradient))).unwrap()).unwrap();
         assert_eq!(read(&model.weight), weight / 2.);
     }
 }
@@ -101,7 +101,7 @@ fn a_graph_kept_past_a_step_still_has_its_own_values() {
     let model = model();
     let tracking = model.weight.track().unwrap();
     let loss = model.loss().unwrap();
-    model.weight.set(scalar(100.));
+    model.weight.set(scalar(100.)).unwrap();
     let gradients = loss.backward().unwrap();
     assert_eq!(gradients.get(tracking.leaf()).unwrap().to_scalar::<f32>().unwrap(), 12.);
 }

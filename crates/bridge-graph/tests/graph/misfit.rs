@@ -145,7 +145,7 @@ fn update_leaves_bare_tensors_alone() {
     }
     let module = Table { factor: param(1.), table: scalar(2.) };
     let before = state(&module).unwrap();
-    module.factor.set(scalar(3.));
+    module.factor.set(scalar(3.)).unwrap();
     update(&module, &before).unwrap();
     assert_eq!(read(&module.factor), 1.);
     let other = before.map(|_, leaf| Ok(leaf.with_value(scalar(4.)))).unwrap();

@@ -141,7 +141,7 @@ proptest! {
         let (graphdef, state) = split(&module).unwrap();
         let merged = merge(&graphdef, &state).unwrap();
         for (number, (_, variable)) in variables(&merged).unwrap().iter().enumerate() {
-            variable.set(scalar(100. + number as f32));
+            variable.set(scalar(100. + number as f32)).unwrap();
         }
         let after = split(&merged).unwrap();
         prop_assert_eq!(&after.0, &graphdef);

@@ -22,14 +22,14 @@ fn training_between_taking_and_reading() {
         for (path, gradient) in gradients.iter() {
             let index = usize::from(path.keys()[0] != 0.into());
             let factor = &model[index].factor;
-            factor.set((factor.value().unwrap() - gradient.tensor().unwrap()).unwrap());
+            factor.set((factor.value().unwrap() - gradient.tensor().unwrap()).unwrap()).unwrap();
         }
         assert_eq!(read(&model[1].factor), 2. - step as f32);
     }
     assert_eq!((values(&before), values(&again)), (vec![1., 2.], vec![1., 2.]));
     // A model merged from it goes its own way as well.
     let merged = merge(&graphdef, &before).unwrap();
-    merged[0].factor.set(scalar(5.));
+    merged[0].factor.set(scalar(5.)).unwrap();
     update(&merged, &state(&model).unwrap()).unwrap();
     assert_eq!(values(&before), [1., 2.]);
     assert_eq!(read(&merged[1].factor), -1.);
@@ -52,7 +52,7 @@ fn a_snapshot_inside_a_differentiated_call_outlives_it() {
         Ok(model.factor.value()?.sqr()?)
     })
     .unwrap();
-    model.factor.set(scalar(4.));
+    model.factor.set(scalar(4.)).unwrap();
     assert_eq!(values(&inside), [3.]);
 }
 
@@ -61,7 +61,7 @@ fn one_state_serves_many_models() {
     let (graphdef, state) = split(&vec![param(1.)]).unwrap();
     let models = [0., 1., 2.].map(|value| {
         let model = merge(&graphdef, &state).unwrap();
-        model[0].set(scalar(value));
+        model[0].set(scalar(value)).unwrap();
         model
     });
     assert_eq!(models.map(|model| read(&model[0])), [0., 1., 2.]);

@@ -122,8 +122,8 @@ impl BatchNorm {
                 Ok(bridge_ops::moving_average(&running.value()?, &batch.detach(), self.momentum)?)
             };
             let (mean, var) = (average(&self.mean, &batch.0)?, average(&self.var, &batch.1)?);
-            self.mean.set(mean);
-            self.var.set(var);
+            self.mean.set(mean)?;
+            self.var.set(var)?;
             batch
         };
         let value = |param: &Option<Param>| param.as_ref().map(|param| param.value()).transpose();

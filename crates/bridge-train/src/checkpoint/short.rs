@@ -23,7 +23,7 @@ const WHOLE: &str = "";
 /// # let directory = tempfile::tempdir().map_err(bridge_vars::Error::new)?;
 /// # let path = directory.path().join("scale.safetensors");
 /// save(&path, &scale)?;
-/// scale.factor.set(Tensor::new(5f32, &Device::Cpu)?);
+/// scale.factor.set(Tensor::new(5f32, &Device::Cpu)?)?;
 /// load(&path, &scale)?;
 /// assert_eq!(scale.factor.value()?.to_scalar::<f32>()?, 2.);
 /// let another: Scale = load_as(&path, &Device::Cpu)?;

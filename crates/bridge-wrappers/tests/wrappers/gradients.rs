@@ -65,7 +65,7 @@ fn to_functional_module() {
     let model = to_functional(|rngs| Recaller::new(0., rngs));
     let variables = model.train().init(keys(0), &input()).unwrap();
     let unwrapped = Recaller::new(0., &Rngs::from_streams(keys(5))).unwrap();
-    unwrapped.weight.set(tensor(&variables, "params", "weight"));
+    unwrapped.weight.set(tensor(&variables, "params", "weight")).unwrap();
     let expected = stateful_gradients(&unwrapped);
     let gradients = functional_gradients(&model, &variables);
     assert_eq!(gradients.len(), 3);
@@ -86,7 +86,7 @@ fn three_deep() {
     let inner = to_functional(|rngs| Recaller::new(0., rngs));
     let stateful = ToStateful::new(inner, &rngs).unwrap().mutable(MUTABLE).lazy_init(&input()).unwrap();
     let unwrapped = Recaller::new(0., &rngs).unwrap();
-    unwrapped.weight.set(stateful.variable("weight").unwrap().value().unwrap());
+    unwrapped.weight.set(stateful.variable("weight").unwrap().value().unwrap()).unwrap();
     let expected = stateful_gradients(&unwrapped);
     assert!(stateful_gradients(&stateful).identical(&expected).unwrap());
     assert_nothing_tracked(&stateful);
@@ -104,7 +104,7 @@ fn four_deep_agree_with_finite_differences() {
     let at = |row: usize, column: usize, step: f32| {
         let mut moved = value.to_vec2::<f32>().unwrap();
         moved[row][column] += step;
-        weight.set(Tensor::new(moved, &device()).unwrap());
+        weight.set(Tensor::new(moved, &device()).unwrap()).unwrap();
         loss(&model.forward(&input()).unwrap()).unwrap().to_scalar::<f32>().unwrap()
     };
     for (row, column) in [(0, 0), (1, 2), (2, 3)] {

@@ -166,7 +166,7 @@ impl Lazy {
 impl Module for Lazy {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         // A value of another shape than before.
-        self.seen.set(Tensor::cat(&[&self.seen.value()?, &x.flatten_all()?], 0)?);
+        self.seen.set(Tensor::cat(&[&self.seen.value()?, &x.flatten_all()?], 0)?)?;
         let y = x.apply(&self.inner)?.broadcast_mul(&self.table)?;
         y.apply(&self.norm)?.apply(&self.dropout)
     }

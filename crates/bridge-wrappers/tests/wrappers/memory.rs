@@ -30,7 +30,7 @@ impl StatefulCell {
 
 impl Module for StatefulCell {
     fn forward(&self, _x: &Tensor) -> candle_core::Result<Tensor> {
-        self.memory.set((self.memory.value()? * self.weight.value()?)?);
+        self.memory.set((self.memory.value()? * self.weight.value()?)?)?;
         Ok(self.memory.value()?)
     }
 }

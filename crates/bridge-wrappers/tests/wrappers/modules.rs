@@ -100,7 +100,7 @@ impl Recaller {
         let y = self.dropout.forward(&self.norm.forward(&self.project(x)?)?)?;
         if !self.norm.use_running_average.get() {
             self.calls.next_count()?;
-            self.last.set(y.mean(0)?);
+            self.last.set(y.mean(0)?)?;
         }
         Ok(y)
     }
