@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use bridge_vars::{PathKey, Result};
@@ -114,6 +115,18 @@ impl PartialEq for Attribute {
 }
 
 impl Attribute {
+    /// Hashes a plain value; one of a type of its own need not have a hash.
+    pub(crate) fn hash_plain<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Bool(value) => value.hash(state),
+            Self::Int(value) => value.hash(state),
+            Self::UInt(value) => value.hash(state),
+            Self::Float(value) => value.to_bits().hash(state),
+            Self::Text(value) => value.hash(state),
+            Self::Typed(_) | Self::Encoded(_) => {}
+        }
+    }
+
     /// A value that is none of the plain ones.
     pub fn typed<T: Static>(value: &T) -> Self {
         Self::Typed(Arc::new(value.clone()))

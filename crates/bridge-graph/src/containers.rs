@@ -203,6 +203,29 @@ impl MapKey for Name {
         }
     }
 }
+macro_rules! integer_keys {
+    ($($type:ty),*) => {$(
+        impl MapKey for $type {
+            /// The index; a number that is none, such as a negative one, is a name.
+            fn to_path_key(&self) -> PathKey {
+                match usize::try_from(*self) {
+                    Ok(index) => index.into(),
+                    Err(_) => self.to_string().as_str().into(),
+                }
+            }
+            fn from_path_key(key: &PathKey) -> Option<Self> {
+                match key {
+                    PathKey::Index(index) => (*index).try_into().ok(),
+                    PathKey::Name(name) => {
+                        name.parse().ok().filter(|number: &Self| number.to_path_key() == *key)
+                    }
+                }
+            }
+        }
+    )*};
+}
+integer_keys!(u8, u16, u32, u64, i8, i16, i32, i64, isize);
+
 impl MapKey for usize {
     fn to_path_key(&self) -> PathKey {
         (*self).into()

@@ -1,12 +1,16 @@
 use bridge_vars::{Metadata, Opaque, Path, PathKey, Result, VariableType};
-use candle_core::{DType, Device, DeviceLocation, Shape};
+use candle_core::{DType, Device, DeviceLocation};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::dynamic::DynamicType;
 use crate::error::GraphError;
-use crate::graphdef::{Def, Entry, Program, Spec};
+use crate::program::{Def, Dims, Entry, Program, Spec};
 use crate::{Attribute, Structure};
+
+/// What a file says of a variable that had no value.
+const ABSENT: &str = "no value";
 
 /// An entry of a [`Program`] as files have it.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +25,10 @@ struct FileEntry {
 enum FileDef {
     Module {
         name: String,
+    },
+    Variant {
+        name: String,
+        variant: String,
     },
     List,
     Tuple,
@@ -77,6 +85,13 @@ enum FileDef {
     SharedAgain {
         number: usize,
     },
+    /// Refers to the shared part of this number, or to none.
+    Weak {
+        number: Option<usize>,
+    },
+    Boxed {
+        name: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,27 +110,23 @@ impl Program {
     /// # Errors
     /// [`GraphError::Static`] for a static value that its serde form does not keep.
     pub fn encode(&self) -> Result<Json> {
-        let mut path = Path::root();
-        let mut depth = 0usize;
-        let mut entries = Vec::with_capacity(self.entries.len());
-        for entry in &self.entries {
-            let at = || if depth == 0 { path.clone() } else { path.join(entry.key.clone()) };
-            let def = encode_def(&entry.def, at)?;
-            match &entry.def {
-                Def::Enter(_) => {
-                    if depth > 0 {
-                        path.push(entry.key.clone());
-                    }
-                    depth += 1;
-                }
-                Def::Exit => {
-                    path.pop();
-                    depth = depth.saturating_sub(1);
-                }
-                _ => {}
-            }
-            entries.push(FileEntry { key: entry.key.clone().into(), def });
-        }
+        let mut defs = Vec::with_capacity(self.entries.len());
+        self.try_for_each(|path, def| {
+            defs.push(encode_def(def, || path.clone())?);
+            Ok::<_, bridge_vars::Error>(())
+        })?;
+        let mut defs = defs.into_iter();
+        let entries: Vec<_> = self
+            .entries
+            .iter()
+            .map(|entry| {
+                let def = match &entry.def {
+                    Def::Exit => FileDef::End,
+                    _ => defs.next().unwrap_or(FileDef::End),
+                };
+                FileEntry { key: entry.key.clone().into(), def }
+            })
+            .collect();
         serde_json::to_value(entries).map_err(bridge_vars::Error::new)
     }
 
@@ -160,7 +171,7 @@ fn refuse_repeated_keys(entries: &[Entry]) -> Result<()> {
                 }
             }
         }
-        goes_on = matches!(def, Def::Some | Def::Shared);
+        goes_on = def.goes_on();
     }
     Ok(())
 }
@@ -192,6 +203,9 @@ impl Opaque for Program {
 fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
     Ok(match def {
         Def::Enter(Structure::Module(name)) => FileDef::Module { name: name.to_string() },
+        Def::Enter(Structure::Variant(name, variant)) => {
+            FileDef::Variant { name: name.to_string(), variant: variant.to_string() }
+        }
         Def::Enter(Structure::List) => FileDef::List,
         Def::Enter(Structure::Tuple) => FileDef::Tuple,
         Def::Enter(Structure::Map) => FileDef::Map,
@@ -228,12 +242,15 @@ fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
         Def::Tensor(spec) => FileDef::Tensor { spec: encode_spec(spec) },
         Def::Shared => FileDef::Shared,
         Def::SharedRef(number) => FileDef::SharedAgain { number: *number },
+        Def::Weak(number) => FileDef::Weak { number: *number },
+        Def::Dynamic(module) => FileDef::Boxed { name: module.name().to_string() },
     })
 }
 
 fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
     Ok(match def {
         FileDef::Module { name } => Def::Enter(Structure::Module(name.into())),
+        FileDef::Variant { name, variant } => Def::Enter(Structure::Variant(name.into(), variant.into())),
         FileDef::List => Def::Enter(Structure::List),
         FileDef::Tuple => Def::Enter(Structure::Tuple),
         FileDef::Map => Def::Enter(Structure::Map),
@@ -263,14 +280,17 @@ fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
         FileDef::Tensor { spec } => Def::Tensor(decode_spec(spec, path)?),
         FileDef::Shared => Def::Shared,
         FileDef::SharedAgain { number } => Def::SharedRef(number),
+        FileDef::Weak { number } => Def::Weak(number),
+        FileDef::Boxed { name } => Def::Dynamic(DynamicType::named(name.into())),
     })
 }
 
 fn encode_spec(spec: &Spec) -> FileSpec {
     match spec {
-        Spec::Tensor(dtype, shape) => {
-            FileSpec { dtype: Some(dtype.as_str().into()), shape: Some(shape.dims().to_vec()), host: None }
+        Spec::Tensor(dtype, dims) => {
+            FileSpec { dtype: Some(dtype.as_str().into()), shape: Some(dims.to_vec()), host: None }
         }
+        Spec::Unknown => FileSpec { dtype: None, shape: None, host: Some(ABSENT.into()) },
         Spec::Other(kind) => FileSpec { dtype: None, shape: None, host: Some(kind.to_string()) },
     }
 }
@@ -280,8 +300,9 @@ fn decode_spec(spec: FileSpec, path: &Path) -> Result<Spec> {
     match (dtype, shape, host) {
         (Some(dtype), Some(shape), None) => {
             let known: DType = dtype.parse().map_err(|_| foreign(path, "a dtype", dtype))?;
-            Ok(Spec::Tensor(known, Shape::from(shape)))
+            Ok(Spec::Tensor(known, Dims::from_vec(shape)))
         }
+        (None, None, Some(host)) if host == ABSENT => Ok(Spec::Unknown),
         (None, None, Some(host)) => Ok(Spec::Other(host.into())),
         _ => Err(foreign(path, "a dtype and a shape, or a host value", "something else".into())),
     }

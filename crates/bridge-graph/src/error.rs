@@ -1,6 +1,8 @@
 use std::fmt;
 
-use bridge_vars::{Error, Path};
+use bridge_vars::{Error, Path, Result};
+
+use crate::Policy;
 
 /// What can go wrong when a module is split, merged, updated, drawn from or differentiated.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +11,35 @@ pub enum GraphError {
     /// A state does not fit a module.
     #[error("{0}")]
     Misfit(Misfit),
+    /// A weak reference leads to a part that is not in the module.
+    #[error(
+        "{} to a part outside of the module: put the part into the module, as a `Shared` one, or set the reference \
+         to nothing", weak(.paths)
+    )]
+    WeakOutside {
+        /// The references' paths.
+        paths: Vec<Path>,
+    },
+    /// What was to be replaced is not one part that a walk comes to.
+    #[error(
+        "found {} {target} to replace: select a field, an item or the inside of an `Option` or `Shared`, or name its \
+         path, `replace_at(&module, \"layers.0\", ..)`", places(.found)
+    )]
+    NotSelected {
+        /// What was selected.
+        target: String,
+        /// Where such a thing is.
+        found: Vec<Path>,
+    },
+    /// Variables that were to be taken out must be where they are.
+    #[error(
+        "{} can not be taken out, because nothing else can be there: make the field an `Option`, or leave it out of the \
+         filter", list(.paths)
+    )]
+    NotOptional {
+        /// Where.
+        paths: Vec<Path>,
+    },
     /// A `GraphDef` describes something else than the type that it is to become.
     #[error("{}the `GraphDef` has {found}, the type expects {expected}", at(.path))]
     Structure {
@@ -139,12 +170,14 @@ pub enum GraphError {
         shape: Vec<usize>,
     },
     /// A file names a module type that the program did not register.
-    #[error("no module type `{name}` is registered, found {}: add `.with::<{name}>()`", found(.available))]
+    #[error("no module type `{name}` is registered, found {}: add {remedy}", found(.available))]
     UnknownModule {
         /// The type's name.
         name: String,
         /// The names that are registered.
         available: Vec<String>,
+        /// How to register it.
+        remedy: String,
     },
 }
 
@@ -155,7 +188,7 @@ impl From<GraphError> for Error {
 }
 
 /// Everything in which a state and a module differ, all at once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Misfit {
     /// Paths that the module has and the state lacks.
     pub missing: Vec<Path>,
@@ -166,7 +199,7 @@ pub struct Misfit {
 }
 
 /// One value that is not what its place expects.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mismatch {
     /// Where.
     pub path: Path,
@@ -179,17 +212,44 @@ pub struct Mismatch {
 impl Misfit {
     /// True if nothing differs.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+        self.len() == 0
+    }
+
+    /// The number of paths in which they differ.
+    pub fn len(&self) -> usize {
+        self.missing.len() + self.unexpected.len() + self.mismatched.len()
+    }
+
+    /// The report, or the error where a policy does not allow it.
+    ///
+    /// # Errors
+    /// [`GraphError::Misfit`].
+    pub(crate) fn settled(self, policy: Policy) -> Result<Self> {
+        let allowed = match policy {
+            Policy::Strict => self.is_empty(),
+            Policy::Subset => self.unexpected.is_empty() && self.mismatched.is_empty(),
+            Policy::Partial | Policy::Warn => true,
+        };
+        if !allowed {
+            return Err(GraphError::Misfit(self).into());
+        }
+        if policy == Policy::Warn && !self.is_empty() {
+            log::warn!("{self}");
+        }
+        Ok(self)
     }
 }
 
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the state does not fit the module")?;
-        for path in &self.missing {
+        for (number, path) in self.missing.iter().enumerate() {
             write!(f, "\n  missing `{path}`")?;
-            // A missing path and an unexpected one with the same end are most likely one that was renamed.
-            if let Some(close) = self.unexpected.iter().find(|other| other.last() == path.last()) {
+            // A missing path and an unexpected one that are alike are most likely one that was renamed. Comparing all with
+            // all of two large models would take long.
+            if number < SUGGESTIONS
+                && let Some(close) = path.similar(self.unexpected.iter().cloned()).first()
+            {
                 write!(f, " (is `{close}` meant?)")?;
             }
         }
@@ -202,6 +262,23 @@ impl fmt::Display for Misfit {
         f.write_str(
             "\nbuild the module as it was for this state, or rename, replace or drop the state's entries",
         )
+    }
+}
+
+/// How many missing paths come with a guess at what was meant.
+const SUGGESTIONS: usize = 32;
+
+fn weak(paths: &[Path]) -> String {
+    match paths {
+        [one] => format!("the weak reference at `{one}` leads"),
+        more => format!("the weak references at {} lead", list(more)),
+    }
+}
+
+fn places(paths: &[Path]) -> String {
+    match paths {
+        [] => "nothing".into(),
+        paths => format!("{} parts ({})", paths.len(), list(paths)),
     }
 }
 

@@ -7,16 +7,24 @@
 //! This crate does not know what a layer is.
 #![forbid(unsafe_code)]
 
+mod alias;
 mod attribute;
+mod call;
 mod containers;
 mod context;
 mod detach;
+mod diff;
+mod dynamic;
+mod edit;
 mod encode;
 mod error;
 mod flag;
 mod graphdef;
 mod merge;
 mod mode;
+mod outline;
+mod policy;
+mod program;
 mod registry;
 mod reseed;
 mod rng_stream;
@@ -27,33 +35,41 @@ mod split;
 mod split_rngs;
 mod update;
 mod value_and_grad;
+mod values;
 mod visit;
 mod walk;
 
+pub use alias::{find_duplicates, variable_at};
 pub use attribute::{Attribute, EncodedValue, Static, StaticValue, visit_static};
 pub use bridge_derive::StatefulModule;
+pub use call::{call, set_metadata};
 pub use containers::MapKey;
 pub use context::{CallContext, Initialization};
 pub use detach::Detach;
+pub use diff::GraphDiff;
+pub use dynamic::{BoxableModule, ErasedRebuild, Rebuild};
+pub use edit::{pop, replace, replace_at};
 pub use error::{GraphError, Misfit, Mismatch};
 pub use flag::Flag;
-pub use graphdef::{GraphDef, Program};
-pub use merge::{clone, merge};
+pub use graphdef::GraphDef;
+pub use merge::{clone, map, merge, merge_with};
 pub use mode::{
     DETERMINISTIC, EVALUATING, EVALUATION_FLAGS, USE_RUNNING_AVERAGE, eval, set_evaluating, set_flags, train,
 };
+pub use policy::Policy;
+pub use program::Program;
 pub use registry::Registry;
 pub use reseed::{ReseedPolicy, iter_streams, reseed, reseed_with, restart_streams};
 pub use rng_stream::{RngSeed, RngStream};
 pub use rngs::Rngs;
-pub use shared::Shared;
+pub use shared::{Shared, WeakShared};
 pub use source::{BareTensor, BareTensorKind, Source};
 pub use split::{graphdef, split, split_by, split_dyn, state};
 pub use split_rngs::{RngBackup, fork_rngs, split_rngs, split_rngs_squeezed};
-pub use update::update;
+pub use update::{update, update_with};
 pub use value_and_grad::{gradients, value_and_grad, value_and_grad_with};
 pub use visit::{Field, StatefulModule, Structure, Visit, Visitor};
-pub use walk::{GraphNode, iter_graph, variables};
+pub use walk::{GraphNode, iter_children, iter_graph, iter_modules, iter_variables, variables};
 
 /// What derived code names.
 #[doc(hidden)]

@@ -1,11 +1,15 @@
+use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bridge_vars::{Result, State};
 
+use crate::dynamic::{ErasedRebuild, Rebuild};
 use crate::error::GraphError;
-use crate::graphdef::Program;
-use crate::{Field, Source, StatefulModule};
+use crate::program::Program;
+use crate::source::Source;
+use crate::{Field, GraphDef, StatefulModule};
 
 /// The module types that a program can rebuild from a file, by name.
 ///
@@ -24,9 +28,13 @@ use crate::{Field, Source, StatefulModule};
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Registry(BTreeMap<&'static str, Vec<Rebuild>>);
+pub struct Registry(BTreeMap<&'static str, Vec<Constructor>>);
 
-type Rebuild = fn(&mut Source<'_>) -> Result<Box<dyn StatefulModule>>;
+#[derive(Clone)]
+struct Constructor {
+    makes: TypeId,
+    rebuild: ErasedRebuild,
+}
 
 impl Registry {
     /// An empty one.
@@ -37,9 +45,17 @@ impl Registry {
     /// Adds a type. Of several with one name, such as a generic one's instances, the first that the description
     /// fits is built.
     #[must_use]
-    pub fn with<M: StatefulModule + Field>(mut self) -> Self {
-        let rebuild: Rebuild = |source| Ok(Box::new(M::rebuild(source)?));
-        self.0.entry(M::static_type_name()).or_default().push(rebuild);
+    pub fn with<M: StatefulModule + Field>(self) -> Self {
+        let rebuild: Rebuild<Box<dyn StatefulModule>> = |source| Ok(Box::new(M::rebuild(source)?));
+        self.with_boxed(M::static_type_name(), rebuild)
+    }
+
+    /// Adds a type for boxes of a trait: what [`dynamic!`](crate::dynamic) writes.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_boxed<B: Any>(mut self, name: &'static str, rebuild: Rebuild<B>) -> Self {
+        let constructor = Constructor { makes: TypeId::of::<B>(), rebuild: Arc::new(rebuild) };
+        self.0.entry(name).or_default().push(constructor);
         self
     }
 
@@ -49,17 +65,58 @@ impl Registry {
     /// [`GraphError::UnknownModule`], and those of [`merge`](crate::merge).
     pub fn rebuild(&self, program: &Program, state: &State) -> Result<Box<dyn StatefulModule>> {
         let name = program.module_name().unwrap_or_default();
+        Source::merging(program, state.tree())
+            .with_registry(self)
+            .read(|source| self.build(name, source))
+            .map(|(built, _)| built)
+    }
+
+    /// [`merge`](crate::merge) of a description that a file had: boxed modules inside are of the types registered here.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownModule`], and those of [`merge`](crate::merge).
+    pub fn merge<M: Field>(&self, graphdef: &GraphDef<M>, state: &State) -> Result<M> {
+        let source = Source::merging(&graphdef.program, state.tree()).with_registry(self);
+        source.read(M::rebuild).map(|(built, _)| built)
+    }
+
+    /// Builds what comes next, by the first type of this name that it fits.
+    pub(crate) fn build<B: 'static>(&self, name: &str, source: &mut Source<'_>) -> Result<B> {
+        let constructors = self.0.get(name).into_iter().flatten();
+        let of_box = constructors.filter(|constructor| constructor.makes == TypeId::of::<B>());
+        let rebuilds: Vec<Rebuild<B>> =
+            of_box.filter_map(|constructor| constructor.rebuild.downcast_ref().copied()).collect();
+        if let [rebuild] = rebuilds[..] {
+            return rebuild(source);
+        }
         let mut failure = None;
-        for rebuild in self.0.get(name).into_iter().flatten() {
-            match Source::read(program, state.tree(), rebuild) {
-                Ok(module) => return Ok(module),
-                Err(error) => failure = failure.or(Some(error)),
+        for rebuild in rebuilds {
+            let before = source.position();
+            match rebuild(source) {
+                Ok(built) if source.misfits_since(&before) == 0 => return Ok(built),
+                // The types fit, the values do not. Another type may do better; if none does, this says why.
+                Ok(built) => failure = failure.or(Some(Ok((built, source.position())))),
+                Err(error) => failure = failure.or(Some(Err(error))),
+            }
+            source.go_back(before);
+        }
+        match failure {
+            Some(Ok((built, after))) => {
+                source.go_back(after);
+                Ok(built)
+            }
+            Some(Err(error)) => Err(error),
+            None => {
+                let available = self.0.keys().map(|name| (*name).to_owned()).collect();
+                let remedy = match TypeId::of::<B>() == TypeId::of::<Box<dyn StatefulModule>>() {
+                    true => format!("`.with::<{name}>()`"),
+                    false => format!("it for the box's trait, `<dyn Trait>::register::<{name}>(registry)`"),
+                };
+                let error = GraphError::UnknownModule { name: name.into(), available, remedy };
+                let error = bridge_vars::Error::from(error);
+                Err(error.at(source.path()))
             }
         }
-        Err(failure.unwrap_or_else(|| {
-            let available = self.0.keys().map(|name| (*name).to_owned()).collect();
-            GraphError::UnknownModule { name: name.into(), available }.into()
-        }))
     }
 }
 

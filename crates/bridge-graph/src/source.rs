@@ -1,61 +1,126 @@
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bridge_vars::{Leaf, Path, PathKey, Result, Tree, Value, Variable, VariableOf};
-use bridge_vars::{VariableKind, VariableType};
+use bridge_vars::{Name, VariableKind, VariableType};
 use candle_core::{Device, Tensor};
+use rustc_hash::FxHashMap;
 
 use crate::attribute::Static;
 use crate::error::{GraphError, Misfit, Mismatch};
-use crate::graphdef::{Def, Entry, Program, Spec};
-use crate::{Attribute, Field, Flag, Structure};
+use crate::program::{Def, Entry, Program, Spec};
+use crate::values::{Handle, Place, Values};
+use crate::{Attribute, Field, Flag, Registry, Shared, Structure, WeakShared};
 
-/// What [`Field::rebuild`] reads a module from: its description, step by step, and the state's values.
+/// What [`Field::rebuild`] reads a module from: its description, step by step, and the values.
 #[derive(Debug)]
 pub struct Source<'a> {
-    entries: &'a [Entry],
+    program: &'a Program,
     position: usize,
     path: Path,
-    places: Vec<Option<&'a Tree<Leaf>>>,
+    values: Values<'a>,
     variables: Vec<Variable>,
-    shared: Vec<Option<Arc<dyn Any + Send + Sync>>>,
+    shared: FxHashMap<usize, Part>,
+    /// How many shared parts began.
+    begun: usize,
+    registry: Option<&'a Registry>,
+    /// Whether a variable without a value that fits is made without one.
+    lenient: bool,
+    /// Whether a bare tensor has no value that fits: there can be no module then.
+    lacks_tensors: bool,
+    misfit: Misfit,
+}
+
+/// A shared part: its place, and how far it is.
+#[derive(Clone, Debug)]
+struct Part {
+    place: Arc<dyn Any + Send + Sync>,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Progress {
+    /// Only referred to so far.
+    Expected,
+    Begun,
+    Done,
+}
+
+/// How far a source was read.
+#[derive(Debug)]
+pub(crate) struct Position {
+    position: usize,
+    path: usize,
+    places: usize,
     taken: usize,
+    variables: Vec<Variable>,
+    shared: FxHashMap<usize, Part>,
+    begun: usize,
+    lacks_tensors: bool,
     misfit: Misfit,
 }
 
 impl<'a> Source<'a> {
-    /// Rebuilds a field, which is the whole of what `program` describes, with the values of `state`.
-    pub(crate) fn read<T>(
-        program: &'a Program,
-        state: &'a Tree<Leaf>,
-        rebuild: impl FnOnce(&mut Source<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let mut source = Source {
-            entries: &program.entries,
+    /// With the values of a state.
+    pub(crate) fn merging(program: &'a Program, state: &'a Tree<Leaf>) -> Self {
+        Self::new(program, Values::State { state, places: vec![Place::of(state)], taken: 0 })
+    }
+
+    /// With what a walk met: the variables themselves, or new ones of their values.
+    pub(crate) fn walking(program: &'a Program, handles: &'a [Handle], fresh: bool) -> Self {
+        Self::new(program, Values::Walk { handles, next: 0, fresh })
+    }
+
+    fn new(program: &'a Program, values: Values<'a>) -> Self {
+        Self {
+            program,
             position: 0,
             path: Path::root(),
-            places: vec![Some(state)],
+            values,
             variables: Vec::new(),
-            shared: Vec::new(),
-            taken: 0,
+            shared: FxHashMap::default(),
+            begun: 0,
+            registry: None,
+            lenient: false,
+            lacks_tensors: false,
             misfit: Misfit::default(),
-        };
-        let built = rebuild(&mut source)?;
-        if let Some(entry) = source.entries.get(source.position) {
-            return Err(source.structure("nothing more", &entry.def));
         }
-        if source.taken < state.len() {
-            let known = variable_paths(program);
-            source.misfit.unexpected = state
-                .iter()
-                .map(|(path, _)| path)
-                .filter(|path| known.binary_search(path).is_err())
-                .collect();
+    }
+
+    pub(crate) fn with_registry(self, registry: &'a Registry) -> Self {
+        Self { registry: Some(registry), ..self }
+    }
+
+    /// Makes variables without a value, and says which, where the state has none that fits.
+    pub(crate) fn lenient(self) -> Self {
+        Self { lenient: true, ..self }
+    }
+
+    /// Rebuilds a field, which is the whole of what the program describes.
+    pub(crate) fn read<T>(mut self, rebuild: impl FnOnce(&mut Self) -> Result<T>) -> Result<(T, Misfit)> {
+        let built = rebuild(&mut self)?;
+        if let Some(entry) = self.entry() {
+            return Err(self.structure("nothing more", &entry.def));
         }
-        match source.misfit.is_empty() {
-            true => Ok(built),
-            false => Err(GraphError::Misfit(source.misfit).into()),
+        if self.shared.values().any(|part| part.progress == Progress::Expected) {
+            let expected = "the part that a weak reference leads to";
+            return Err(self.structure_text(expected, "no such part".into()));
         }
+        if let Values::State { state, taken, .. } = &self.values
+            && *taken < state.len()
+        {
+            let known = self.program.value_paths();
+            let paths = state.iter().map(|(path, _)| path);
+            self.misfit.unexpected = paths.filter(|path| known.binary_search(path).is_err()).collect();
+        }
+        match self.misfit.is_empty() || self.lenient && !self.lacks_tensors {
+            true => Ok((built, self.misfit)),
+            false => Err(GraphError::Misfit(self.misfit).into()),
+        }
+    }
+
+    fn entry(&self) -> Option<&'a Entry> {
+        self.program.entries.get(self.position)
     }
 
     /// A child under a key.
@@ -82,7 +147,7 @@ impl<'a> Source<'a> {
         key: &PathKey,
         rebuild: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        match self.entries.get(self.position) {
+        match self.entry() {
             Some(entry) if entry.key == *key && !matches!(entry.def, Def::Exit) => {}
             other => {
                 let found = match other {
@@ -92,12 +157,16 @@ impl<'a> Source<'a> {
                 return Err(self.structure_text(&format!("`{key}`"), found));
             }
         }
-        let place = self.places.last().copied().flatten().and_then(|place| place.child(key));
-        self.places.push(place);
+        if let Values::State { places, .. } = &mut self.values {
+            let place = places.last_mut().map_or(Place::Nothing, |place| place.child(key));
+            places.push(place);
+        }
         self.path.push(key.clone());
         let built = rebuild(self)?;
         self.path.pop();
-        self.places.pop();
+        if let Values::State { places, .. } = &mut self.values {
+            places.pop();
+        }
         Ok(built)
     }
 
@@ -107,6 +176,16 @@ impl<'a> Source<'a> {
         match &entry.def {
             Def::Enter(found) if found == structure => Ok(()),
             other => Err(self.structure(structure, other)),
+        }
+    }
+
+    /// An enum begins: the variant that it is.
+    pub fn enter_variant(&mut self, name: &Name) -> Result<&'a Name> {
+        let expected = || format!("a variant of `{name}`");
+        let entry = self.next("a variant of an enum")?;
+        match &entry.def {
+            Def::Enter(Structure::Variant(found, variant)) if found == name => Ok(variant),
+            other => Err(self.structure(expected(), other)),
         }
     }
 
@@ -130,7 +209,7 @@ impl<'a> Source<'a> {
 
     /// The key of the next child of the node that was entered, if it has one more.
     pub fn peek_child(&self) -> Option<&'a PathKey> {
-        match self.entries.get(self.position) {
+        match self.entry() {
             Some(Entry { def: Def::Exit, .. }) | None => None,
             Some(entry) => Some(&entry.key),
         }
@@ -138,7 +217,7 @@ impl<'a> Source<'a> {
 
     /// True if the next thing is a variable, rather than a node.
     pub fn peek_variable(&self) -> bool {
-        let def = self.entries.get(self.position).map(|entry| &entry.def);
+        let def = self.entry().map(|entry| &entry.def);
         matches!(def, Some(Def::Variable { .. } | Def::VariableRef(_)))
     }
 
@@ -157,7 +236,19 @@ impl<'a> Source<'a> {
         let entry = self.next("a variable")?;
         match &entry.def {
             Def::Variable { kind, spec, .. } => {
-                let variable = Variable::from(self.leaf(*kind, spec));
+                let variable = match &mut self.values {
+                    Values::State { .. } => Variable::from(self.leaf(*kind, spec)),
+                    Values::Walk { handles, next, fresh } => match handles.get(*next) {
+                        Some(Handle::Variable(variable)) => {
+                            *next += 1;
+                            match fresh {
+                                true => Variable::from(variable.leaf()?),
+                                false => variable.clone(),
+                            }
+                        }
+                        _ => return Err(self.structure_text("a variable", "none in the walk".into())),
+                    },
+                };
                 self.variables.push(variable.clone());
                 Ok(variable)
             }
@@ -179,13 +270,23 @@ impl<'a> Source<'a> {
     /// A bare tensor.
     pub fn tensor(&mut self) -> Result<Tensor> {
         let entry = self.next("a bare tensor")?;
-        match &entry.def {
-            Def::Tensor(spec) => match self.leaf(bare_tensor(), spec).value {
-                Value::Tensor(tensor) => Ok(tensor.get().clone()),
-                // A stand-in: the misfit is noted, and ends the merge.
-                _ => Ok(Tensor::zeros((), candle_core::DType::U8, &Device::Cpu)?),
-            },
-            other => Err(self.structure("a bare tensor", other)),
+        let Def::Tensor(spec) = &entry.def else { return Err(self.structure("a bare tensor", &entry.def)) };
+        if let Values::Walk { handles, next, .. } = &mut self.values {
+            return match handles.get(*next) {
+                Some(Handle::Tensor(tensor)) => {
+                    *next += 1;
+                    Ok(tensor.clone())
+                }
+                _ => Err(self.structure_text("a bare tensor", "none in the walk".into())),
+            };
+        }
+        match self.leaf(bare_tensor(), spec).value {
+            Value::Tensor(tensor) => Ok(tensor.get().clone()),
+            // A stand-in: the misfit is noted, and ends the merge.
+            _ => {
+                self.lacks_tensors = true;
+                Ok(Tensor::zeros((), candle_core::DType::U8, &Device::Cpu)?)
+            }
         }
     }
 
@@ -217,56 +318,148 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// A boxed module, whose type the description names.
+    pub fn dynamic<B: 'static>(&mut self) -> Result<B> {
+        let entry = self.next("a boxed module")?;
+        let Def::Dynamic(module) = &entry.def else {
+            return Err(self.structure("a boxed module", &entry.def));
+        };
+        match (module.rebuild::<B>(), self.registry) {
+            (Some(rebuild), _) => rebuild(self),
+            (None, Some(registry)) => registry.build(module.name(), self),
+            (None, None) => Registry::new().build(module.name(), self),
+        }
+    }
+
     /// A shared part: rebuilt the first time, the same one afterwards.
-    pub(crate) fn shared<T: Any + Send + Sync>(
-        &mut self,
-        rebuild: impl FnOnce(&mut Self) -> Result<Arc<T>>,
-    ) -> Result<Arc<T>> {
+    pub(crate) fn shared<M: Field>(&mut self) -> Result<Shared<M>> {
         let entry = self.next("a shared part")?;
         match &entry.def {
             Def::Shared => {
                 // Its number is given before its own shared parts get theirs, as when it was split.
-                let number = self.shared.len();
-                self.shared.push(None);
-                let built = rebuild(self)?;
-                if let Some(place) = self.shared.get_mut(number) {
-                    *place = Some(built.clone());
+                let number = self.begun;
+                self.begun += 1;
+                let place = self.place::<M>(number, Progress::Begun)?;
+                let built = M::rebuild(self)?;
+                // The place is new, or only weak references have it.
+                let _ = place.set(built);
+                if let Some(part) = self.shared.get_mut(&number) {
+                    part.progress = Progress::Done;
                 }
-                Ok(built)
+                Ok(Shared::from_place(place))
             }
-            Def::SharedRef(number) => {
-                let known = self.shared.get(*number).cloned().flatten();
-                match known.map(Arc::downcast) {
-                    Some(Ok(shared)) => Ok(shared),
-                    _ => Err(self.structure_text(
-                        &format!("a shared {} that came before", std::any::type_name::<T>()),
-                        format!("number {number}"),
-                    )),
+            Def::SharedRef(number) => match self.shared.get(number) {
+                Some(Part { progress: Progress::Done, .. }) => {
+                    self.place(*number, Progress::Done).map(Shared::from_place)
                 }
-            }
+                Some(Part { progress: Progress::Begun, .. }) => Err(self.structure_text(
+                    "a shared part that does not contain itself (a `WeakShared` can refer back)",
+                    format!("number {number}, which does"),
+                )),
+                _ => Err(self.no_part::<M>(*number)),
+            },
             other => Err(self.structure("a shared part", other)),
         }
     }
 
+    /// A weak reference to a shared part, which may come later.
+    pub(crate) fn weak<M: Send + Sync + 'static>(&mut self) -> Result<WeakShared<M>> {
+        let entry = self.next("a weak reference")?;
+        match &entry.def {
+            Def::Weak(None) => Ok(WeakShared::new()),
+            Def::Weak(Some(number)) => {
+                let progress = self.shared.get(number).map_or(Progress::Expected, |part| part.progress);
+                Ok(WeakShared::to_place(&self.place::<M>(*number, progress)?))
+            }
+            other => Err(self.structure("a weak reference", other)),
+        }
+    }
+
+    /// The place of a shared part, made if it has none; it is in this state from here on.
+    fn place<M: Send + Sync + 'static>(
+        &mut self,
+        number: usize,
+        progress: Progress,
+    ) -> Result<Arc<OnceLock<M>>> {
+        let part = self.shared.entry(number).or_insert_with(|| {
+            let place = Arc::new(OnceLock::<M>::new());
+            Part { place, progress }
+        });
+        part.progress = progress;
+        part.place.clone().downcast().map_err(|_| self.no_part::<M>(number))
+    }
+
+    fn no_part<M>(&self, number: usize) -> bridge_vars::Error {
+        let expected = format!("a shared {} that came before", std::any::type_name::<M>());
+        self.structure_text(&expected, format!("number {number}"))
+    }
+
     /// The state's leaf at this place; notes what does not fit.
     fn leaf(&mut self, kind: VariableType, spec: &Spec) -> Leaf {
-        match self.places.last().copied().flatten() {
-            Some(Tree::Leaf(leaf)) => {
-                self.taken += 1;
-                if leaf.kind != kind || !spec.fits(leaf) {
-                    self.misfit.mismatched.push(Mismatch {
-                        path: self.path.clone(),
-                        expected: format!("{kind} {spec}"),
-                        found: format!("{} {}", leaf.kind, Spec::of(&leaf.value)),
-                    });
+        let Values::State { places, taken, .. } = &mut self.values else {
+            return Leaf::new(kind, Value::Absent);
+        };
+        match places.last() {
+            Some(Place::Leaf(leaf)) => {
+                *taken += 1;
+                if leaf.kind == kind && spec.fits(leaf) {
+                    return (*leaf).clone();
                 }
-                Leaf { kind, value: leaf.value.clone(), metadata: leaf.metadata.clone() }
+                self.misfit.mismatched.push(Mismatch {
+                    path: self.path.clone(),
+                    expected: format!("{kind} {spec}"),
+                    found: format!("{} {}", leaf.kind, Spec::of(&leaf.value)),
+                });
             }
-            _ => {
-                self.misfit.missing.push(self.path.clone());
-                Leaf::new(kind, 0)
-            }
+            _ => self.misfit.missing.push(self.path.clone()),
         }
+        Leaf::new(kind, Value::Absent)
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        let (places, taken) = match &self.values {
+            Values::State { places, taken, .. } => (places.len(), *taken),
+            Values::Walk { next, .. } => (0, *next),
+        };
+        Position {
+            position: self.position,
+            path: self.path.len(),
+            places,
+            taken,
+            variables: self.variables.clone(),
+            shared: self.shared.clone(),
+            begun: self.begun,
+            lacks_tensors: self.lacks_tensors,
+            misfit: self.misfit.clone(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Goes back to where it was before a try, or to the end of one.
+    pub(crate) fn go_back(&mut self, to: Position) {
+        self.position = to.position;
+        while self.path.len() > to.path {
+            self.path.pop();
+        }
+        match &mut self.values {
+            Values::State { places, taken, .. } => {
+                places.truncate(to.places);
+                *taken = to.taken;
+            }
+            Values::Walk { next, .. } => *next = to.taken,
+        }
+        self.variables = to.variables;
+        self.shared = to.shared;
+        self.begun = to.begun;
+        self.lacks_tensors = to.lacks_tensors;
+        self.misfit = to.misfit;
+    }
+
+    pub(crate) fn misfits_since(&self, before: &Position) -> usize {
+        self.misfit.len() - before.misfit.len()
     }
 
     /// The error of a description that does not fit the type being rebuilt.
@@ -275,7 +468,7 @@ impl<'a> Source<'a> {
     }
 
     fn next(&mut self, expected: impl std::fmt::Display) -> Result<&'a Entry> {
-        match self.entries.get(self.position) {
+        match self.entry() {
             Some(entry) => {
                 self.position += 1;
                 Ok(entry)
@@ -300,30 +493,4 @@ bridge_vars::kinds! {
 
 pub(crate) fn bare_tensor() -> VariableType {
     BareTensor::variable_type()
-}
-
-/// The paths of all values, in order.
-fn variable_paths(program: &Program) -> Vec<Path> {
-    let mut paths = Vec::new();
-    let mut path = Path::root();
-    let mut depth = 0usize;
-    for Entry { key, def } in &program.entries {
-        match def {
-            Def::Enter(_) => {
-                if depth > 0 {
-                    path.push(key.clone());
-                }
-                depth += 1;
-            }
-            Def::Exit => {
-                path.pop();
-                depth = depth.saturating_sub(1);
-            }
-            Def::Variable { .. } | Def::Tensor(_) if depth == 0 => paths.push(path.clone()),
-            Def::Variable { .. } | Def::Tensor(_) => paths.push(path.join(key.clone())),
-            _ => {}
-        }
-    }
-    paths.sort();
-    paths
 }

@@ -4,14 +4,18 @@ use bridge_vars::{Filter, Leaf, Node, PathKey, Result, State, Tree, Variable};
 use candle_core::{Device, Tensor};
 use rustc_hash::FxHashMap;
 
-use crate::graphdef::{Def, Entry, Program, Spec};
+use crate::dynamic::{DynamicType, ErasedRebuild};
+use crate::error::GraphError;
+use crate::program::{Def, Entry, Program, Spec};
 use crate::source::bare_tensor;
-use crate::{Attribute, CallContext, Flag, GraphDef, StatefulModule, Structure, Visit, Visitor};
+use crate::values::Handle;
+use crate::{Attribute, Flag, GraphDef, StatefulModule, Structure, Visit, Visitor};
 
 /// Splits a module into its static description and a snapshot of its state.
 ///
 /// A variable or part that stands in several places is stored once, at the first of its paths in sorted
-/// order. Everything that a [`merge`](crate::merge) needs is in the two halves.
+/// order; the others stay addressable, see [`GraphDef::resolve`]. Everything that a [`merge`](crate::merge) needs is
+/// in the two halves.
 ///
 /// ```
 /// use bridge_graph::{StatefulModule, merge, split};
@@ -30,7 +34,7 @@ use crate::{Attribute, CallContext, Flag, GraphDef, StatefulModule, Structure, V
 /// ```
 ///
 /// # Errors
-/// If a variable can not be read.
+/// If a variable can not be read; [`GraphError::WeakOutside`] if a weak reference leads out of the module.
 #[doc(alias = "nnx.split")]
 pub fn split<M: Visit>(module: &M) -> Result<(GraphDef<M>, State)> {
     let (program, state) = split_dyn(module)?;
@@ -40,7 +44,7 @@ pub fn split<M: Visit>(module: &M) -> Result<(GraphDef<M>, State)> {
 /// Splits a module, and its state by filters: a variable goes to the first that matches it.
 ///
 /// # Errors
-/// If a variable matches none of the filters.
+/// If a variable matches none of the filters; those of [`split`].
 #[doc(alias = "nnx.split")]
 pub fn split_by<M: Visit, const N: usize>(
     module: &M,
@@ -56,95 +60,176 @@ pub fn split_by<M: Visit, const N: usize>(
 /// If a variable can not be read.
 #[doc(alias("nnx.state", "nnx.variables"))]
 pub fn state<M: Visit + ?Sized>(module: &M) -> Result<State> {
-    let mut splitter = Splitter::new(false, true);
+    let mut splitter = Splitter { tree: Some(Branches::default()), ..Splitter::default() };
     module.visit(&mut splitter)?;
-    Ok(splitter.finish().1)
+    Ok(splitter.finish()?.1)
 }
 
 /// A module's static description.
 ///
 /// # Errors
-/// If a variable can not be read.
+/// Those of [`split`].
 #[doc(alias = "nnx.graphdef")]
 pub fn graphdef<M: Visit>(module: &M) -> Result<GraphDef<M>> {
-    let mut splitter = Splitter::new(true, false);
+    program(module).map(|program| GraphDef::new(Arc::new(program)))
+}
+
+/// [`graphdef`] of any module, its type not known.
+pub(crate) fn program<M: Visit + ?Sized>(module: &M) -> Result<Program> {
+    let mut splitter = Splitter { program: Some(Program::default()), ..Splitter::default() };
     module.visit(&mut splitter)?;
-    Ok(GraphDef::new(Arc::new(splitter.finish().0)))
+    Ok(splitter.finish()?.0)
 }
 
 /// [`split`] for any module, its type not known.
 ///
 /// # Errors
-/// If a variable can not be read.
+/// Those of [`split`].
 pub fn split_dyn<M: Visit + ?Sized>(module: &M) -> Result<(Arc<Program>, State)> {
-    let mut splitter = Splitter::new(true, true);
+    let mut splitter = Splitter {
+        program: Some(Program::default()),
+        tree: Some(Branches::default()),
+        ..Splitter::default()
+    };
     module.visit(&mut splitter)?;
-    let (program, state) = splitter.finish();
+    let (program, state, _) = splitter.finish()?;
     Ok((Arc::new(program), state))
 }
 
-struct Splitter {
+/// Writes down what a walk meets: the description, the values as a state, or handles to what has a value.
+pub(crate) struct Splitter {
     key: PathKey,
-    program: Option<Program>,
-    with_state: bool,
-    root: Option<Tree<Leaf>>,
-    nodes: Vec<(PathKey, Vec<(PathKey, Tree<Leaf>)>)>,
+    pub(crate) program: Option<Program>,
+    tree: Option<Branches>,
+    pub(crate) handles: Option<Vec<Handle>>,
     variables: usize,
     seen_variables: FxHashMap<usize, usize>,
     seen_shared: FxHashMap<usize, usize>,
+    /// Entries of weak references, and what they lead to.
+    weak: Vec<(usize, usize)>,
     // What is walked over keeps its handles only while it is walked over: a container that hands out a
     // temporary one must not give its number to another.
     held: Vec<Variable>,
 }
 
-impl Splitter {
-    fn new(with_program: bool, with_state: bool) -> Self {
+impl Default for Splitter {
+    fn default() -> Self {
         Self {
             key: PathKey::Index(0),
-            program: with_program.then(Program::default),
-            with_state,
-            root: None,
-            nodes: Vec::new(),
+            program: None,
+            tree: None,
+            handles: None,
             variables: 0,
             seen_variables: FxHashMap::default(),
             seen_shared: FxHashMap::default(),
+            weak: Vec::new(),
             held: Vec::new(),
         }
     }
+}
 
-    fn finish(self) -> (Program, State) {
-        (self.program.unwrap_or_default(), self.root.unwrap_or_default().into())
+/// A tree that grows by its leaves, in order.
+#[derive(Default)]
+struct Branches {
+    root: Option<Tree<Leaf>>,
+    /// The finished children of all nodes that are not, one after the other.
+    children: Vec<(PathKey, Tree<Leaf>)>,
+    /// The nodes that are not finished: their keys, and where their children begin.
+    nodes: Vec<(PathKey, usize)>,
+}
+
+impl Branches {
+    fn add(&mut self, key: PathKey, tree: Tree<Leaf>) {
+        match self.nodes.is_empty() {
+            true => self.root = Some(tree),
+            false => self.children.push((key, tree)),
+        }
     }
 
-    fn define(&mut self, def: impl FnOnce() -> Def) {
+    fn end_node(&mut self) {
+        let Some((key, from)) = self.nodes.pop() else { return };
+        if from < self.children.len() || self.nodes.is_empty() {
+            let node = Node::from_sorted(self.children.drain(from..));
+            self.add(key, Tree::Node(node));
+        }
+    }
+}
+
+impl Splitter {
+    /// For a module that is rebuilt at once: no state, and no shapes.
+    pub(crate) fn recording() -> Self {
+        Self { program: Some(Program::default()), handles: Some(Vec::new()), ..Self::default() }
+    }
+
+    pub(crate) fn finish(self) -> Result<(Program, State, Vec<Handle>)> {
+        let mut program = self.program.unwrap_or_default();
+        let mut outside = Vec::new();
+        for (at, id) in self.weak {
+            let number = self.seen_shared.get(&id).copied();
+            if number.is_none() {
+                outside.push(at);
+            }
+            if let Some(entry) = program.entries.get_mut(at) {
+                entry.def = Def::Weak(number);
+            }
+        }
+        if !outside.is_empty() {
+            let mut paths = Vec::new();
+            let mut at =
+                program.entries.iter().enumerate().filter(|(_, entry)| !matches!(entry.def, Def::Exit));
+            program.for_each(|path, _| {
+                if at.next().is_some_and(|(at, _)| outside.contains(&at)) {
+                    paths.push(path.clone());
+                }
+            });
+            return Err(GraphError::WeakOutside { paths }.into());
+        }
+        let root = self.tree.and_then(|tree| tree.root).unwrap_or_default();
+        Ok((program, root.into(), self.handles.unwrap_or_default()))
+    }
+
+    #[inline]
+    pub(crate) fn define(&mut self, def: impl FnOnce() -> Def) {
         if let Some(program) = &mut self.program {
             program.entries.push(Entry { key: self.key.clone(), def: def() });
         }
     }
 
-    fn store(&mut self, key: PathKey, tree: Tree<Leaf>) {
-        match self.nodes.last_mut() {
-            Some((_, children)) => children.push((key, tree)),
-            None => self.root = Some(tree),
+    pub(crate) fn set_key(&mut self, key: &PathKey) {
+        self.key = key.clone();
+    }
+
+    pub(crate) fn has_seen(&self, variable: &Variable) -> bool {
+        self.seen_variables.contains_key(&variable.id())
+    }
+
+    /// True if a shared part was not met before; its number is written down.
+    pub(crate) fn begin_shared(&mut self, id: usize) -> bool {
+        if let Some(&number) = self.seen_shared.get(&id) {
+            self.define(|| Def::SharedRef(number));
+            return false;
         }
+        self.seen_shared.insert(id, self.seen_shared.len());
+        self.define(|| Def::Shared);
+        true
     }
 }
 
 impl Visitor for Splitter {
     fn enter(&mut self, structure: Structure, _module: Option<&dyn StatefulModule>) -> Result<()> {
         self.define(|| Def::Enter(structure));
-        if self.with_state {
-            self.nodes.push((self.key.clone(), Vec::with_capacity(2)));
+        if let Some(tree) = &mut self.tree {
+            tree.nodes.push((self.key.clone(), tree.children.len()));
         }
         Ok(())
     }
 
     fn exit(&mut self) -> Result<()> {
-        self.define(|| Def::Exit);
-        if let Some((key, children)) = self.nodes.pop()
-            && (!children.is_empty() || self.nodes.is_empty())
-        {
-            self.store(key, Tree::Node(Node::from_sorted(children)));
+        if let Some(program) = &mut self.program {
+            program.entries.push(Entry { key: PathKey::Index(0), def: Def::Exit });
+        }
+        if let Some(tree) = &mut self.tree {
+            tree.end_node();
         }
         Ok(())
     }
@@ -167,6 +252,23 @@ impl Visitor for Splitter {
         }
     }
 
+    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
+        match self.begin_shared(id) {
+            true => target.visit(self),
+            false => Ok(()),
+        }
+    }
+
+    fn dynamic(
+        &mut self,
+        type_name: &'static str,
+        rebuild: &dyn Fn() -> ErasedRebuild,
+        module: &dyn Visit,
+    ) -> Result<()> {
+        self.define(|| Def::Dynamic(DynamicType::new(type_name, rebuild())));
+        module.visit(self)
+    }
+
     fn variable(&mut self, variable: &Variable) -> Result<()> {
         if variable.has_other_handles() {
             if let Some(&index) = self.seen_variables.get(&variable.id()) {
@@ -174,26 +276,37 @@ impl Visitor for Splitter {
                 return Ok(());
             }
             self.seen_variables.insert(variable.id(), self.variables);
-            self.held.push(variable.clone());
+            if self.handles.is_none() {
+                self.held.push(variable.clone());
+            }
         }
         self.variables += 1;
+        if let Some(handles) = &mut self.handles {
+            handles.push(Handle::Variable(variable.clone()));
+            let (kind, metadata) = (variable.kind(), variable.metadata());
+            self.define(|| Def::Variable { kind, metadata, spec: Spec::Unknown });
+            return Ok(());
+        }
         let leaf = variable.leaf()?;
-        self.define(|| Def::Variable {
-            kind: leaf.kind,
-            metadata: leaf.metadata.clone(),
-            spec: Spec::of(&leaf.value),
-        });
-        if self.with_state {
-            self.store(self.key.clone(), Tree::Leaf(leaf));
+        if let Some(program) = &mut self.program {
+            let (metadata, spec) = (leaf.metadata.clone(), Spec::of(&leaf.value));
+            let def = Def::Variable { kind: leaf.kind, metadata, spec };
+            program.entries.push(Entry { key: self.key.clone(), def });
+        }
+        if let Some(tree) = &mut self.tree {
+            tree.add(self.key.clone(), Tree::Leaf(leaf));
         }
         Ok(())
     }
 
     fn tensor(&mut self, tensor: &Tensor) -> Result<()> {
+        if let Some(handles) = &mut self.handles {
+            handles.push(Handle::Tensor(tensor.clone()));
+        }
         let leaf = Leaf::new(bare_tensor(), tensor.clone());
         self.define(|| Def::Tensor(Spec::of(&leaf.value)));
-        if self.with_state {
-            self.store(self.key.clone(), Tree::Leaf(leaf));
+        if let Some(tree) = &mut self.tree {
+            tree.add(self.key.clone(), Tree::Leaf(leaf));
         }
         Ok(())
     }
@@ -208,22 +321,16 @@ impl Visitor for Splitter {
         Ok(())
     }
 
-    fn context(&mut self, _context: &CallContext) -> Result<()> {
-        Ok(())
-    }
-
     fn device(&mut self, device: &Device) -> Result<()> {
         self.define(|| Def::Device(device.clone()));
         Ok(())
     }
 
-    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
-        if let Some(&number) = self.seen_shared.get(&id) {
-            self.define(|| Def::SharedRef(number));
-            return Ok(());
+    fn weak(&mut self, id: Option<usize>) -> Result<()> {
+        if let (Some(id), Some(program)) = (id, &self.program) {
+            self.weak.push((program.entries.len(), id));
         }
-        self.seen_shared.insert(id, self.seen_shared.len());
-        self.define(|| Def::Shared);
-        target.visit(self)
+        self.define(|| Def::Weak(None));
+        Ok(())
     }
 }

@@ -1,9 +1,9 @@
-use std::any::Any;
 use std::sync::Arc;
 
 use bridge_vars::{Name, PathKey, Result, Variable};
 use candle_core::{Device, Tensor};
 
+use crate::dynamic::{BoxableModule, ErasedRebuild};
 use crate::{Attribute, CallContext, Flag, Source};
 
 /// What can be walked: a module, a variable, a container of them, a static value.
@@ -18,7 +18,16 @@ use crate::{Attribute, CallContext, Flag, Source};
 )]
 pub trait Visit: Send + Sync {
     /// Shows the visitor what is inside, children in order of their keys.
+    ///
+    /// # Errors
+    /// Those of the visitor.
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()>;
+
+    /// The type's name: what tells a part from its own first field, which has the same address.
+    #[doc(hidden)]
+    fn visited_type(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
 }
 
 /// What can stand in a module's field: it can be walked, and rebuilt from a `GraphDef` and a state.
@@ -41,7 +50,7 @@ pub trait Field: Visit + Sized + 'static {
     message = "`{Self}` is not a stateful module",
     note = "write `#[derive(StatefulModule)]` on `{Self}`"
 )]
-pub trait StatefulModule: Visit + Any {
+pub trait StatefulModule: BoxableModule {
     /// The type's name, as files and messages have it.
     fn type_name(&self) -> &'static str;
 
@@ -56,6 +65,8 @@ pub trait StatefulModule: Visit + Any {
 pub enum Structure {
     /// A module of a type with this name.
     Module(Name),
+    /// An enum with this name, which is this variant; its fields follow as those of a module.
+    Variant(Name, Name),
     /// A list.
     List,
     /// A fixed number of parts.
@@ -67,28 +78,64 @@ pub enum Structure {
     OrderedMap(Arc<[PathKey]>),
 }
 
-/// What walks over a module. Implemented by the operations of this crate.
+/// What walks over a module. Implemented by the operations of this crate, and by any that needs more than
+/// [`iter_graph`](crate::iter_graph).
+///
+/// What has no method of the implementation's own is passed over.
 pub trait Visitor {
     /// A node begins; its children follow. `module` is there for a derived module.
-    fn enter(&mut self, structure: Structure, module: Option<&dyn StatefulModule>) -> Result<()>;
+    fn enter(&mut self, structure: Structure, module: Option<&dyn StatefulModule>) -> Result<()> {
+        let _ = (structure, module);
+        Ok(())
+    }
     /// The node ends.
-    fn exit(&mut self) -> Result<()>;
+    fn exit(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// A child under a key: calls [`Visit::visit`] of it.
     fn child(&mut self, key: &PathKey, child: &dyn Visit) -> Result<()>;
     /// A part that may be absent: calls [`Visit::visit`] of it if it is there.
     fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()>;
+    /// A shared node, by identity: calls [`Visit::visit`] of it the first time.
+    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()>;
+    /// A boxed module of a type with this name: calls [`Visit::visit`] of it. `rebuild` gives a
+    /// [`Rebuild`](crate::Rebuild) of the box.
+    fn dynamic(
+        &mut self,
+        type_name: &'static str,
+        rebuild: &dyn Fn() -> ErasedRebuild,
+        module: &dyn Visit,
+    ) -> Result<()>;
     /// A variable.
     fn variable(&mut self, variable: &Variable) -> Result<()>;
     /// A bare tensor.
-    fn tensor(&mut self, tensor: &Tensor) -> Result<()>;
+    fn tensor(&mut self, tensor: &Tensor) -> Result<()> {
+        let _ = tensor;
+        Ok(())
+    }
     /// A static value.
-    fn attribute(&mut self, attribute: &dyn Fn() -> Attribute) -> Result<()>;
+    fn attribute(&mut self, attribute: &dyn Fn() -> Attribute) -> Result<()> {
+        let _ = attribute;
+        Ok(())
+    }
     /// A flag.
-    fn flag(&mut self, flag: &Flag) -> Result<()>;
+    fn flag(&mut self, flag: &Flag) -> Result<()> {
+        let _ = flag;
+        Ok(())
+    }
     /// A place that a call's context reaches.
-    fn context(&mut self, context: &CallContext) -> Result<()>;
+    fn context(&mut self, context: &CallContext) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
     /// A device that new tensors go to.
-    fn device(&mut self, device: &Device) -> Result<()>;
-    /// A shared node, by identity: calls [`Visit::visit`] of it the first time.
-    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()>;
+    fn device(&mut self, device: &Device) -> Result<()> {
+        let _ = device;
+        Ok(())
+    }
+    /// A weak reference to the shared node with this identity, or to none.
+    fn weak(&mut self, id: Option<usize>) -> Result<()> {
+        let _ = id;
+        Ok(())
+    }
 }

@@ -1,7 +1,8 @@
 use bridge_vars::{Path, PathKey, Result, Variable};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rustc_hash::FxHashSet;
 
+use crate::dynamic::ErasedRebuild;
 use crate::{Attribute, CallContext, Flag, StatefulModule, Structure, Visit, Visitor};
 
 /// What [`iter_graph`] meets.
@@ -61,7 +62,7 @@ impl std::fmt::Debug for GraphNode<'_> {
 ///
 /// # Errors
 /// The first that `f` returns.
-#[doc(alias("nnx.iter_graph", "iter_modules"))]
+#[doc(alias = "nnx.iter_graph")]
 pub fn iter_graph<M: Visit + ?Sized>(
     module: &M,
     mut f: impl FnMut(&Path, GraphNode<'_>) -> Result<()>,
@@ -84,6 +85,104 @@ pub fn variables<M: Visit + ?Sized>(module: &M) -> Result<Vec<(Path, Variable)>>
     Ok(variables)
 }
 
+/// Calls `f` on every variable of a module, each once, in order of the paths: [`iter_graph`] where no path is needed, in
+/// half the time.
+///
+/// # Errors
+/// The first that `f` returns.
+#[doc(alias = "visit")]
+pub fn iter_variables<M: Visit + ?Sized>(
+    module: &M,
+    mut f: impl FnMut(&Variable) -> Result<()>,
+) -> Result<()> {
+    module.visit(&mut VariableWalker { seen: FxHashSet::default(), f: &mut f })
+}
+
+/// Calls `f` on every module inside of a module, with its path: itself first, a module before those below it, a shared one
+/// once.
+///
+/// # Errors
+/// The first that `f` returns.
+#[doc(alias = "nnx.iter_modules")]
+pub fn iter_modules<M: Visit + ?Sized>(
+    module: &M,
+    mut f: impl FnMut(&Path, &dyn StatefulModule) -> Result<()>,
+) -> Result<()> {
+    iter_graph(module, |path, node| match node {
+        GraphNode::Module(module) => f(path, module),
+        _ => Ok(()),
+    })
+}
+
+/// Calls `f` on the modules directly inside of a module, with their paths: in its fields, or in lists, maps and tuples
+/// there, but not inside of other modules.
+///
+/// ```
+/// use bridge_graph::{StatefulModule, iter_children};
+/// use bridge_vars::Param;
+/// use candle_core::{Device, Tensor};
+///
+/// #[derive(StatefulModule)]
+/// struct Scale { factor: Param }
+/// #[derive(StatefulModule)]
+/// struct Model { layers: Vec<Scale>, head: Option<Scale> }
+///
+/// let scale = || Ok::<_, bridge_vars::Error>(Scale { factor: Param::new(Tensor::new(2f32, &Device::Cpu)?) });
+/// let model = Model { layers: vec![scale()?, scale()?], head: Some(scale()?) };
+/// let mut children = vec![];
+/// iter_children(&model, |path, child| Ok(children.push(format!("{path}: {}", child.type_name()))))?;
+/// assert_eq!(children, ["head: Scale", "layers.0: Scale", "layers.1: Scale"]);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+///
+/// # Errors
+/// The first that `f` returns.
+#[doc(alias = "nnx.iter_children")]
+pub fn iter_children<M: Visit + ?Sized>(
+    module: &M,
+    mut f: impl FnMut(&Path, &dyn StatefulModule) -> Result<()>,
+) -> Result<()> {
+    let mut child: Option<Path> = None;
+    iter_modules(module, |path, module| {
+        if path.is_empty() || child.as_ref().is_some_and(|child| path.starts_with(child)) {
+            return Ok(());
+        }
+        child = Some(path.clone());
+        f(path, module)
+    })
+}
+
+struct VariableWalker<'f> {
+    seen: FxHashSet<usize>,
+    f: &'f mut dyn FnMut(&Variable) -> Result<()>,
+}
+
+impl Visitor for VariableWalker<'_> {
+    fn child(&mut self, _key: &PathKey, child: &dyn Visit) -> Result<()> {
+        child.visit(self)
+    }
+    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
+        part.map_or(Ok(()), |part| part.visit(self))
+    }
+    fn variable(&mut self, variable: &Variable) -> Result<()> {
+        if variable.has_other_handles() && !self.seen.insert(variable.id()) {
+            return Ok(());
+        }
+        (self.f)(variable)
+    }
+    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
+        if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
+    }
+    fn dynamic(
+        &mut self,
+        _type_name: &'static str,
+        _rebuild: &dyn Fn() -> ErasedRebuild,
+        module: &dyn Visit,
+    ) -> Result<()> {
+        module.visit(self)
+    }
+}
+
 struct Walker<'f> {
     path: Path,
     seen: FxHashSet<usize>,
@@ -93,9 +192,6 @@ struct Walker<'f> {
 impl Visitor for Walker<'_> {
     fn enter(&mut self, _structure: Structure, module: Option<&dyn StatefulModule>) -> Result<()> {
         module.map_or(Ok(()), |module| (self.f)(&self.path, GraphNode::Module(module)))
-    }
-    fn exit(&mut self) -> Result<()> {
-        Ok(())
     }
     fn child(&mut self, key: &PathKey, child: &dyn Visit) -> Result<()> {
         self.path.push(key.clone());
@@ -125,10 +221,15 @@ impl Visitor for Walker<'_> {
     fn context(&mut self, context: &CallContext) -> Result<()> {
         (self.f)(&self.path, GraphNode::Context(context))
     }
-    fn device(&mut self, _device: &Device) -> Result<()> {
-        Ok(())
-    }
     fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
         if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
+    }
+    fn dynamic(
+        &mut self,
+        _type_name: &'static str,
+        _rebuild: &dyn Fn() -> ErasedRebuild,
+        module: &dyn Visit,
+    ) -> Result<()> {
+        module.visit(self)
     }
 }

@@ -214,6 +214,14 @@ impl Variable {
         }
     }
 
+    /// True if a leaf's value can take the place of this variable's: it is of the same type, and of the same shape and
+    /// dtype unless there is no value yet.
+    pub fn accepts(&self, leaf: &Leaf) -> bool {
+        let content = self.read();
+        self.0.kind == leaf.kind
+            && (content.value.has_form_of(&leaf.value) || matches!(content.value, Value::Absent))
+    }
+
     /// Takes over value and metadata of a leaf, keeping the type.
     #[doc(alias = "update_from_state")]
     pub fn assign(&self, leaf: &Leaf) {

@@ -76,11 +76,41 @@ fn two_types_of_one_structure_differ_by_name() {
 fn prints_as_a_tree() {
     let (shared, tensor) = (bridge_graph::Shared::new(scale(1.)), zeros(&[2]));
     let module = (shared.clone(), Some(shared), tensor, None::<Param>, unit_module());
-    let expected = "GraphDef {\n  a tuple\n    0: a shared part\n    0: a `Scale`\n      factor: a variable Param f32[]\n      \
-                    power: the static value UInt(2)\n    1: an optional part\n    1: a shared part\n    \
-                    2: a bare tensor f32[2]\n    3: an absent part\n    4: a `Unit`\n      on: a flag (true)\n      \
-                    size: the static value UInt(3)\n      value: a variable Param f32[]\n}";
-    assert_eq!(format!("{:?}", graphdef(&module).unwrap()), expected);
+    let expected = "\
+tuple
+  0: shared Scale
+    factor: Param f32[]
+    power: 2
+  1: the same as `0`
+  2: tensor f32[2]
+  3: none
+  4: Unit
+    on: on
+    size: 3
+    value: Param f32[]";
+    assert_eq!(graphdef(&module).unwrap().to_string(), expected);
+}
+
+#[test]
+fn long_lists_print_short() {
+    let expected = "\
+list
+  0: list
+    0: Param f32[]
+  1: list
+    0: Param f32[]
+  2: list
+    0: Param f32[]
+  3: list
+    0: Param f32[]
+  .. 14 more
+  18: list
+    0: Param f32[]
+  19: list
+    0: Param f32[]";
+    let graphdef = graphdef(&Vec::from_iter((0..20).map(|_| vec![param(1.)]))).unwrap();
+    assert_eq!(graphdef.to_string(), expected);
+    assert_eq!(format!("{graphdef:#}").lines().count(), 41);
 }
 
 fn unit_module() -> Unit {

@@ -127,13 +127,27 @@ fn update_refuses_another_type() {
 }
 
 #[test]
-fn update_knows_shared_variables_by_their_first_path() {
+fn any_path_of_what_is_shared_will_do() {
     let first = param(1.);
     let module = vec![first.clone(), first];
-    let mut by_alias = State::default();
-    by_alias.insert(&"1".into(), Param::leaf(scalar(2.))).unwrap();
-    assert_misfit(update(&module, &by_alias), "unexpected `1`");
-    assert_eq!(read(&module[0]), 1.);
+    let (graphdef, _) = split(&module).unwrap();
+    let of = |paths: &[(&str, f32)]| {
+        State::unflatten(paths.iter().map(|(path, value)| ((*path).into(), Param::leaf(scalar(*value))))).unwrap()
+    };
+    update(&module, &of(&[("1", 2.)])).unwrap();
+    assert_eq!(read(&module[0]), 2.);
+    assert_eq!(read(&merge(&graphdef, &of(&[("1", 3.)])).unwrap()[0]), 3.);
+    // The same value under both paths says one thing; two values contradict each other.
+    update(&module, &of(&[("0", 4.), ("1", 4.)])).unwrap();
+    for error in [
+        update(&module, &of(&[("0", 5.), ("1", 6.)])).map(|_| ()),
+        merge(&graphdef, &of(&[("0", 5.), ("1", 6.)])).map(|_| ()),
+    ] {
+        let text = error.unwrap_err().to_string();
+        assert!(text.starts_with("`0` is there twice, as `Param` and as `Param`"), "{text}");
+    }
+    assert_eq!(read(&module[0]), 4.);
+    assert_misfit(update(&module, &of(&[("2", 2.)])), "unexpected `2`");
 }
 
 #[test]
