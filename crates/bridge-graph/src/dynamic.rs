@@ -14,32 +14,29 @@ pub type ErasedRebuild = Arc<dyn Any + Send + Sync>;
 
 /// The type of a boxed module: a name, and how it is rebuilt, which a file does not have.
 #[derive(Clone)]
-pub(crate) struct DynamicType {
-    name: Name,
-    rebuild: Option<ErasedRebuild>,
-}
+pub(crate) struct DynamicType(Arc<(Name, Option<ErasedRebuild>)>);
 
 impl DynamicType {
     pub(crate) fn new(name: &'static str, rebuild: ErasedRebuild) -> Self {
-        Self { name: Name::from_static(name), rebuild: Some(rebuild) }
+        Self(Arc::new((Name::from_static(name), Some(rebuild))))
     }
 
     pub(crate) fn named(name: Name) -> Self {
-        Self { name, rebuild: None }
+        Self(Arc::new((name, None)))
     }
 
     pub(crate) fn name(&self) -> &Name {
-        &self.name
+        &self.0.0
     }
 
     pub(crate) fn rebuild<B: 'static>(&self) -> Option<Rebuild<B>> {
-        self.rebuild.as_ref()?.downcast_ref().copied()
+        self.0.1.as_ref()?.downcast_ref().copied()
     }
 }
 
 impl fmt::Debug for DynamicType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name.fmt(f)
+        self.name().fmt(f)
     }
 }
 

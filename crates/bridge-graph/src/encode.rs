@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::dynamic::DynamicType;
 use crate::error::GraphError;
-use crate::program::{Def, Dims, Entry, Program, Spec};
+use crate::program::{Def, Entry, Program, Spec};
 use crate::{Attribute, Structure};
 
 /// What a file says of a variable that had no value.
@@ -203,8 +203,8 @@ impl Opaque for Program {
 fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
     Ok(match def {
         Def::Enter(Structure::Module(name)) => FileDef::Module { name: name.to_string() },
-        Def::Enter(Structure::Variant(name, variant)) => {
-            FileDef::Variant { name: name.to_string(), variant: variant.to_string() }
+        Def::Enter(Structure::Variant(names)) => {
+            FileDef::Variant { name: names.0.to_string(), variant: names.1.to_string() }
         }
         Def::Enter(Structure::List) => FileDef::List,
         Def::Enter(Structure::Tuple) => FileDef::Tuple,
@@ -250,7 +250,9 @@ fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
 fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
     Ok(match def {
         FileDef::Module { name } => Def::Enter(Structure::Module(name.into())),
-        FileDef::Variant { name, variant } => Def::Enter(Structure::Variant(name.into(), variant.into())),
+        FileDef::Variant { name, variant } => {
+            Def::Enter(Structure::Variant(std::sync::Arc::new((name.into(), variant.into()))))
+        }
         FileDef::List => Def::Enter(Structure::List),
         FileDef::Tuple => Def::Enter(Structure::Tuple),
         FileDef::Map => Def::Enter(Structure::Map),
@@ -267,10 +269,12 @@ fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
         FileDef::Text { value } => Def::Attribute(Attribute::Text(value.into())),
         FileDef::Value { value } => Def::Attribute(Attribute::encoded(value)),
         FileDef::Flag { on } => Def::Flag(on),
-        FileDef::Device { location } => Def::Device(match location == format!("{:?}", DeviceLocation::Cpu) {
-            true => Device::Cpu,
-            false => device.clone(),
-        }),
+        FileDef::Device { location } => {
+            Def::Device(Box::new(match location == format!("{:?}", DeviceLocation::Cpu) {
+                true => Device::Cpu,
+                false => device.clone(),
+            }))
+        }
         FileDef::Variable { kind, collection, metadata, spec } => Def::Variable {
             kind: VariableType::from_name_and_collection(&kind, &collection),
             metadata,
@@ -286,12 +290,12 @@ fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
 }
 
 fn encode_spec(spec: &Spec) -> FileSpec {
-    match spec {
-        Spec::Tensor(dtype, dims) => {
-            FileSpec { dtype: Some(dtype.as_str().into()), shape: Some(dims.to_vec()), host: None }
+    match (spec, spec.as_tensor()) {
+        (_, Some((dtype, dims))) => {
+            FileSpec { dtype: Some(dtype.as_str().into()), shape: Some(dims), host: None }
         }
-        Spec::Unknown => FileSpec { dtype: None, shape: None, host: Some(ABSENT.into()) },
-        Spec::Other(kind) => FileSpec { dtype: None, shape: None, host: Some(kind.to_string()) },
+        (Spec::Other(kind), _) => FileSpec { dtype: None, shape: None, host: Some(kind.to_string()) },
+        _ => FileSpec { dtype: None, shape: None, host: Some(ABSENT.into()) },
     }
 }
 
@@ -300,10 +304,10 @@ fn decode_spec(spec: FileSpec, path: &Path) -> Result<Spec> {
     match (dtype, shape, host) {
         (Some(dtype), Some(shape), None) => {
             let known: DType = dtype.parse().map_err(|_| foreign(path, "a dtype", dtype))?;
-            Ok(Spec::Tensor(known, Dims::from_vec(shape)))
+            Ok(Spec::tensor(known, &shape))
         }
         (None, None, Some(host)) if host == ABSENT => Ok(Spec::Unknown),
-        (None, None, Some(host)) => Ok(Spec::Other(host.into())),
+        (None, None, Some(host)) => Ok(Spec::Other(Box::new(host.into()))),
         _ => Err(foreign(path, "a dtype and a shape, or a host value", "something else".into())),
     }
 }

@@ -51,7 +51,7 @@ impl fmt::Display for Row<'_> {
                 (Def::Shared, _) => f.write_str("shared ")?,
                 (Def::Dynamic(_), _) => f.write_str("boxed ")?,
                 (Def::Enter(Structure::Module(name)), _) => f.write_str(name)?,
-                (Def::Enter(Structure::Variant(name, variant)), _) => write!(f, "{name}::{variant}")?,
+                (Def::Enter(Structure::Variant(names)), _) => write!(f, "{}::{}", names.0, names.1)?,
                 (Def::Enter(Structure::List), _) => f.write_str("list")?,
                 (Def::Enter(Structure::Tuple), _) => f.write_str("tuple")?,
                 (Def::Enter(Structure::Map), _) => f.write_str("map")?,

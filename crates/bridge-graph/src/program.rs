@@ -4,7 +4,6 @@ use std::hash::{Hash, Hasher};
 
 use bridge_vars::{Leaf, Metadata, Path, PathKey, Value, VariableType};
 use candle_core::{DType, Device};
-use smallvec::SmallVec;
 
 use crate::dynamic::DynamicType;
 use crate::{Attribute, Structure};
@@ -31,7 +30,7 @@ pub(crate) enum Def {
     None,
     Attribute(Attribute),
     Flag(bool),
-    Device(Device),
+    Device(Box<Device>),
     Variable {
         kind: VariableType,
         metadata: Metadata,
@@ -48,14 +47,13 @@ pub(crate) enum Def {
     Dynamic(DynamicType),
 }
 
-/// The sizes of a tensor's dimensions; without an allocation for most.
-pub(crate) type Dims = SmallVec<[usize; 4]>;
-
-/// Of what kind a value is, and, for a tensor, of which shape and dtype.
+/// Of what kind a value is, and, for a tensor, of which shape and dtype. Small, because there is one for each variable.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Spec {
-    Tensor(DType, Dims),
-    Other(Cow<'static, str>),
+    /// Up to four dimensions, as most tensors have.
+    Tensor(DType, u8, [u32; 4]),
+    LargeTensor(Box<(DType, Vec<usize>)>),
+    Other(Box<Cow<'static, str>>),
     /// Not looked at, or there is no value yet: anything fits.
     Unknown,
 }
@@ -63,18 +61,47 @@ pub(crate) enum Spec {
 impl Spec {
     pub(crate) fn of(value: &Value) -> Self {
         match value {
-            Value::Tensor(tensor) => Self::Tensor(tensor.dtype(), Dims::from_slice(tensor.dims())),
+            Value::Tensor(tensor) => Self::tensor(tensor.dtype(), tensor.dims()),
             Value::Absent => Self::Unknown,
-            other => Self::Other(other.kind().into()),
+            other => Self::Other(Box::new(other.kind().into())),
+        }
+    }
+
+    pub(crate) fn tensor(dtype: DType, dims: &[usize]) -> Self {
+        let mut small = [0; 4];
+        let fits = dims.len() <= small.len()
+            && small
+                .iter_mut()
+                .zip(dims)
+                .all(|(small, dim)| u32::try_from(*dim).map(|dim| *small = dim).is_ok());
+        match fits {
+            true => Self::Tensor(dtype, dims.len() as u8, small),
+            false => Self::LargeTensor(Box::new((dtype, dims.to_vec()))),
+        }
+    }
+
+    /// The dtype and the dimensions of a tensor.
+    pub(crate) fn as_tensor(&self) -> Option<(DType, Vec<usize>)> {
+        match self {
+            Self::Tensor(dtype, rank, dims) => {
+                Some((*dtype, dims.iter().take(usize::from(*rank)).map(|dim| *dim as usize).collect()))
+            }
+            Self::LargeTensor(tensor) => Some((**tensor).clone()),
+            Self::Other(_) | Self::Unknown => None,
         }
     }
 
     pub(crate) fn fits(&self, leaf: &Leaf) -> bool {
         match (self, &leaf.value) {
-            (Self::Tensor(dtype, dims), Value::Tensor(tensor)) => {
-                tensor.dtype() == *dtype && tensor.dims() == &**dims
+            (Self::Tensor(dtype, rank, dims), Value::Tensor(tensor)) => {
+                tensor.dtype() == *dtype
+                    && tensor.dims().len() == usize::from(*rank)
+                    && tensor.dims().iter().zip(dims).all(|(found, dim)| *found == *dim as usize)
             }
-            (Self::Other(kind), value) => *kind == value.kind(),
+            (Self::LargeTensor(spec), Value::Tensor(tensor)) => {
+                tensor.dtype() == spec.0 && tensor.dims() == spec.1
+            }
+            (Self::Other(kind), value) => **kind == value.kind(),
             (Self::Unknown, _) => true,
             _ => false,
         }
@@ -83,10 +110,10 @@ impl Spec {
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tensor(dtype, dims) => write!(f, "{}{:?}", dtype.as_str(), &**dims),
-            Self::Other(kind) => f.write_str(kind),
-            Self::Unknown => f.write_str("without a value"),
+        match (self, self.as_tensor()) {
+            (_, Some((dtype, dims))) => write!(f, "{}{dims:?}", dtype.as_str()),
+            (Self::Other(kind), _) => f.write_str(kind),
+            _ => f.write_str("without a value"),
         }
     }
 }
@@ -95,7 +122,7 @@ impl fmt::Display for Structure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Module(name) => write!(f, "a `{name}`"),
-            Self::Variant(name, variant) => write!(f, "a `{name}::{variant}`"),
+            Self::Variant(names) => write!(f, "a `{}::{}`", names.0, names.1),
             Self::List => f.write_str("a list"),
             Self::Tuple => f.write_str("a tuple"),
             Self::Map => f.write_str("a map"),
@@ -181,10 +208,9 @@ impl Def {
 impl Program {
     /// The name of the module that this describes, if it is one.
     pub fn module_name(&self) -> Option<&str> {
-        match self.entries.iter().find(|entry| !entry.def.goes_on()) {
-            Some(Entry {
-                def: Def::Enter(Structure::Module(name) | Structure::Variant(name, _)), ..
-            }) => Some(name),
+        match &self.entries.iter().find(|entry| !entry.def.goes_on())?.def {
+            Def::Enter(Structure::Module(name)) => Some(name),
+            Def::Enter(Structure::Variant(names)) => Some(&names.0),
             _ => None,
         }
     }
@@ -249,5 +275,23 @@ impl Program {
         });
         paths.sort();
         paths
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_small() {
+        // A large model has many: memory is what a split costs most.
+        assert!(size_of::<Entry>() <= 64, "{}", size_of::<Entry>());
+    }
+
+    #[test]
+    fn keeps_any_shape() {
+        for dims in [&[][..], &[3], &[1, 2, 3, 4], &[1, 2, 3, 4, 5], &[u32::MAX as usize, 1 << 40]] {
+            assert_eq!(Spec::tensor(DType::F32, dims).as_tensor(), Some((DType::F32, dims.to_vec())));
+        }
     }
 }

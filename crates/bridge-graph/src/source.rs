@@ -184,7 +184,7 @@ impl<'a> Source<'a> {
         let expected = || format!("a variant of `{name}`");
         let entry = self.next("a variant of an enum")?;
         match &entry.def {
-            Def::Enter(Structure::Variant(found, variant)) if found == name => Ok(variant),
+            Def::Enter(Structure::Variant(names)) if names.0 == *name => Ok(&names.1),
             other => Err(self.structure(expected(), other)),
         }
     }
@@ -313,7 +313,7 @@ impl<'a> Source<'a> {
     pub fn device(&mut self) -> Result<Device> {
         let entry = self.next("a device")?;
         match &entry.def {
-            Def::Device(device) => Ok(device.clone()),
+            Def::Device(device) => Ok((**device).clone()),
             other => Err(self.structure("a device", other)),
         }
     }

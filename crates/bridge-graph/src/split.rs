@@ -322,7 +322,7 @@ impl Visitor for Splitter {
     }
 
     fn device(&mut self, device: &Device) -> Result<()> {
-        self.define(|| Def::Device(device.clone()));
+        self.define(|| Def::Device(Box::new(device.clone())));
         Ok(())
     }
 

@@ -65,8 +65,8 @@ pub trait StatefulModule: BoxableModule {
 pub enum Structure {
     /// A module of a type with this name.
     Module(Name),
-    /// An enum with this name, which is this variant; its fields follow as those of a module.
-    Variant(Name, Name),
+    /// An enum with the first name, which is the variant with the second; its fields follow as those of a module.
+    Variant(Arc<(Name, Name)>),
     /// A list.
     List,
     /// A fixed number of parts.
@@ -76,6 +76,13 @@ pub enum Structure {
     /// A map with an order of its own: these are its keys. Its children are in order of their keys all the
     /// same.
     OrderedMap(Arc<[PathKey]>),
+}
+
+impl Structure {
+    /// A variant of an enum.
+    pub fn variant(name: &'static str, variant: &'static str) -> Self {
+        Self::Variant(Arc::new((Name::from_static(name), Name::from_static(variant))))
+    }
 }
 
 /// What walks over a module. Implemented by the operations of this crate, and by any that needs more than

@@ -132,7 +132,8 @@ fn any_path_of_what_is_shared_will_do() {
     let module = vec![first.clone(), first];
     let (graphdef, _) = split(&module).unwrap();
     let of = |paths: &[(&str, f32)]| {
-        State::unflatten(paths.iter().map(|(path, value)| ((*path).into(), Param::leaf(scalar(*value))))).unwrap()
+        State::unflatten(paths.iter().map(|(path, value)| ((*path).into(), Param::leaf(scalar(*value)))))
+            .unwrap()
     };
     update(&module, &of(&[("1", 2.)])).unwrap();
     assert_eq!(read(&module[0]), 2.);
