@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::peer::{Peer, Program};
 use crate::probe;
 
 /// What a measured closure returns.
@@ -34,7 +35,7 @@ pub(crate) struct Row {
     /// How many of what one call handles.
     scale: Option<(f64, &'static str)>,
     ours: Routine,
-    peer: Option<(String, Routine)>,
+    peers: Vec<Peer>,
 }
 
 /// The unit that a row's times are given in.
@@ -48,7 +49,7 @@ pub(crate) enum Time {
 impl Row {
     /// Measures a routine, with no peer.
     pub(crate) fn new(time: Time, ours: impl FnMut() -> Outcome + 'static) -> Self {
-        Self { time, scale: None, ours: Box::new(ours), peer: None }
+        Self { time, scale: None, ours: Box::new(ours), peers: Vec::new() }
     }
 
     /// Gives the time of each of `count` things that a call handles: leaves, steps, samples.
@@ -57,8 +58,15 @@ impl Row {
     }
 
     /// What does the same elsewhere, measured in alternation with ours.
-    pub(crate) fn against(self, name: &str, peer: impl FnMut() -> Outcome + 'static) -> Self {
-        Self { peer: Some((name.to_owned(), Box::new(peer))), ..self }
+    pub(crate) fn against(mut self, name: &str, peer: impl FnMut() -> Outcome + 'static) -> Self {
+        self.peers.push(Peer::here(name, Box::new(peer)));
+        self
+    }
+
+    /// A program that does the same, and gives its own times for each of what a call handles.
+    pub(crate) fn against_program(mut self, name: &str, program: Program) -> Self {
+        self.peers.push(Peer::program(name, program));
+        self
     }
 
     fn unit(&self) -> String {
@@ -73,18 +81,22 @@ impl Row {
         }
     }
 
-    /// Seconds of a call in the unit of this row.
+    /// Seconds of a call for each of what it handles.
+    fn for_each(&self, seconds: f64) -> f64 {
+        seconds / self.scale.map_or(1.0, |(count, _)| count)
+    }
+
     fn in_unit(&self, seconds: f64) -> f64 {
-        let factor = match self.time {
-            Time::Nanoseconds => 1e9,
-            Time::Microseconds => 1e6,
-            Time::Milliseconds => 1e3,
-        };
-        seconds * factor / self.scale.map_or(1.0, |(count, _)| count)
+        seconds
+            * match self.time {
+                Time::Nanoseconds => 1e9,
+                Time::Microseconds => 1e6,
+                Time::Milliseconds => 1e3,
+            }
     }
 }
 
-/// What was measured of a row, as it stands in the results file. Lower is better.
+/// What was measured of a row and one of its peers, as it stands in the results file. Lower is better.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) name: String,
@@ -117,8 +129,7 @@ pub(crate) fn run(entries: Vec<Entry>) -> Outcome<Vec<Measured>> {
         eprintln!("measuring {name}");
         let failed = |error| format!("{name}: {error}");
         let row = build().map_err(failed)?;
-        let row = measure(row, name.clone(), ROUND).map_err(failed)?;
-        measured.push(row);
+        measured.extend(measure(row, &name, ROUND).map_err(failed)?);
     }
     Ok(measured)
 }
@@ -129,35 +140,43 @@ const ROUNDS: usize = 7;
 /// How long a round lasts, unless one call takes longer.
 const ROUND: Duration = Duration::from_millis(40);
 
-fn measure(mut row: Row, name: String, round: Duration) -> Outcome<Measured> {
+/// One entry a peer, or one alone.
+fn measure(mut row: Row, name: &str, round: Duration) -> Outcome<Vec<Measured>> {
     let our_calls = calibrate(&mut row.ours, round)?;
-    let peer_calls = match &mut row.peer {
-        Some((_, peer)) => calibrate(peer, round)?,
-        None => 0,
-    };
+    let mut peers = std::mem::take(&mut row.peers);
+    for peer in &mut peers {
+        peer.prepare(round)?;
+    }
     let scaling = probe::two_thread_scaling();
-    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);
     for _ in 0..ROUNDS {
-        ours.push(seconds_per_call(&mut row.ours, our_calls)?);
-        if let Some((_, peer)) = &mut row.peer {
-            peers.push(seconds_per_call(peer, peer_calls)?);
+        let seconds = seconds_per_call(&mut row.ours, our_calls)?;
+        ours.push(row.for_each(seconds));
+        for (peer, seconds) in peers.iter_mut().zip(&mut theirs) {
+            seconds.push(peer.round(round, |seconds| row.for_each(seconds))?);
         }
     }
     let ours = row.in_unit(median(ours).ok_or("no round was run")?);
-    let peer = median(peers).map(|seconds| row.in_unit(seconds));
-    Ok(Measured {
-        name,
+    let measured = |peer: Option<f64>, peer_name: Option<String>| Measured {
+        name: name.to_owned(),
         ours,
         peer,
         unit: row.unit(),
-        peer_name: row.peer.map(|(name, _)| name),
+        peer_name,
         ratio: peer.map(|peer| ours / peer),
         scaling,
-    })
+    };
+    if peers.is_empty() {
+        return Ok(vec![measured(None, None)]);
+    }
+    let sides = peers.into_iter().zip(theirs);
+    Ok(sides
+        .map(|(peer, seconds)| measured(median(seconds).map(|seconds| row.in_unit(seconds)), Some(peer.name)))
+        .collect())
 }
 
 /// How many calls last as long as a round. Also warms up caches, pools and lazy set-up.
-fn calibrate(routine: &mut Routine, round: Duration) -> Outcome<u32> {
+pub(crate) fn calibrate(routine: &mut Routine, round: Duration) -> Outcome<u32> {
     routine()?;
     let mut calls = 1;
     loop {
@@ -170,7 +189,7 @@ fn calibrate(routine: &mut Routine, round: Duration) -> Outcome<u32> {
     }
 }
 
-fn seconds_per_call(routine: &mut Routine, calls: u32) -> Outcome<f64> {
+pub(crate) fn seconds_per_call(routine: &mut Routine, calls: u32) -> Outcome<f64> {
     let started = Instant::now();
     for _ in 0..calls {
         routine()?;
@@ -248,7 +267,7 @@ mod tests {
             }
         };
         let row = Row::new(Time::Milliseconds, side('o', 4)).per(2, "half").against("other", side('p', 16));
-        let measured = measure(row, "a/b".to_owned(), Duration::from_millis(1)).unwrap();
+        let measured = measure(row, "a/b", Duration::from_millis(1)).unwrap().remove(0);
         let rounds = "op".repeat(ROUNDS);
         assert!(calls.borrow().ends_with(&rounds), "{calls:?}");
         assert_eq!((measured.unit.as_str(), measured.peer_name.as_deref()), ("ms/half", Some("other")));

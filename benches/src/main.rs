@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user there")]
 
 mod harness;
+mod peer;
 mod probe;
 mod report;
 mod rows;
@@ -11,6 +12,8 @@ mod rows;
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
+
+use peer::Peers;
 
 fn main() -> ExitCode {
     match run() {
@@ -25,11 +28,16 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
-    if let Some(more) = arguments.next() {
-        return Err(format!("unexpected argument {more:?}; usage: cargo xtask bench [NAME]").into());
-    }
+    // `cargo xtask bench --peers` gives where they are.
+    let peers = match arguments.collect::<Vec<_>>().as_slice() {
+        [] => Peers::default(),
+        [burn, python, script] => {
+            Peers { burn: Some(burn.into()), flax: Some((python.into(), script.into())) }
+        }
+        _ => return Err("usage: cargo xtask bench [NAME] [--peers]".into()),
+    };
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/results.json");
-    let selected = harness::select(rows::all(), &name)?;
+    let selected = harness::select(rows::all(&peers), &name)?;
     report::clear(&file)?;
     let measured = harness::run(selected)?;
     print!("{}", report::table(&measured));

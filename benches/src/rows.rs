@@ -4,12 +4,17 @@ mod call;
 mod graph;
 mod machine;
 mod random;
+mod vars;
 
 use crate::harness::Entry;
+use crate::peer::Peers;
 
 /// The rows in the order that they run in.
-pub(crate) fn all() -> Vec<Entry> {
-    [random::rows(), graph::rows(), call::rows(), machine::rows()].into_iter().flatten().collect()
+pub(crate) fn all(peers: &Peers) -> Vec<Entry> {
+    [random::rows(), vars::rows(), graph::rows(peers), call::rows(), machine::rows()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]
@@ -20,7 +25,7 @@ mod tests {
     #[test]
     fn names_are_unique_paths() {
         let mut seen = BTreeSet::new();
-        for entry in all() {
+        for entry in all(&Peers::default()) {
             let plain = |part: &str| {
                 !part.is_empty()
                     && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

@@ -40,7 +40,7 @@ pub(crate) fn command(arguments: lexopt::Parser) -> Outcome {
     let stored = root.join("tests/golden");
     let fresh = root.join("target/golden");
 
-    let python = environment(&root.join("target/golden-venv"), &stored.join("requirements.txt"))?;
+    let python = python()?;
     remove(&fresh)?;
     for (folder, script) in FOLDERS {
         let mut generator = Command::new(&python);
@@ -70,6 +70,12 @@ fn check(stored: &Path, fresh: &Path) -> Outcome {
         let count = total.differences.len();
         Err(help::failed(format!("differing entries: {count}; {summary}")))
     }
+}
+
+/// The Python of the environment that has JAX and Flax, made if need be.
+pub(crate) fn python() -> Outcome<PathBuf> {
+    let root = process::root();
+    environment(&root.join("target/golden-venv"), &root.join("tests/golden/requirements.txt"))
 }
 
 /// The Python of a virtual environment that holds exactly what the requirements pin.

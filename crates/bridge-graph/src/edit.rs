@@ -143,7 +143,7 @@ fn edit<M: Field>(module: &M, edit: Edit<'_>) -> Result<(M, State)> {
 /// Shows a [`Splitter`] the module as it is to be.
 struct Editor<'a> {
     edit: Edit<'a>,
-    splitter: Splitter,
+    splitter: Splitter<'a>,
     path: Path,
     /// For each open node the entry that began it, and whether children can be left out.
     nodes: Vec<(usize, bool)>,

@@ -1,4 +1,4 @@
-use bridge_vars::{Metadata, Opaque, Path, PathKey, Result, VariableType};
+use bridge_vars::{Metadata, Opaque, Path, PathKey, Result, TensorForm, VariableType};
 use candle_core::{DType, Device, DeviceLocation};
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
@@ -290,12 +290,12 @@ fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
 }
 
 fn encode_spec(spec: &Spec) -> FileSpec {
-    match (spec, spec.as_tensor()) {
-        (_, Some((dtype, dims))) => {
-            FileSpec { dtype: Some(dtype.as_str().into()), shape: Some(dims), host: None }
+    match spec {
+        Spec::Tensor(form) => {
+            FileSpec { dtype: Some(form.dtype().as_str().into()), shape: Some(form.dims()), host: None }
         }
-        (Spec::Other(kind), _) => FileSpec { dtype: None, shape: None, host: Some(kind.to_string()) },
-        _ => FileSpec { dtype: None, shape: None, host: Some(ABSENT.into()) },
+        Spec::Other(kind) => FileSpec { dtype: None, shape: None, host: Some(kind.to_string()) },
+        Spec::Unknown => FileSpec { dtype: None, shape: None, host: Some(ABSENT.into()) },
     }
 }
 
@@ -304,7 +304,7 @@ fn decode_spec(spec: FileSpec, path: &Path) -> Result<Spec> {
     match (dtype, shape, host) {
         (Some(dtype), Some(shape), None) => {
             let known: DType = dtype.parse().map_err(|_| foreign(path, "a dtype", dtype))?;
-            Ok(Spec::tensor(known, &shape))
+            Ok(Spec::Tensor(TensorForm::new(known, &shape)))
         }
         (None, None, Some(host)) if host == ABSENT => Ok(Spec::Unknown),
         (None, None, Some(host)) => Ok(Spec::Other(Box::new(host.into()))),

@@ -2,8 +2,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use bridge_vars::{Leaf, Metadata, Path, PathKey, Value, VariableType};
-use candle_core::{DType, Device};
+use bridge_vars::{Leaf, Metadata, Path, PathKey, TensorForm, Value, VariableType};
+use candle_core::Device;
 
 use crate::dynamic::DynamicType;
 use crate::{Attribute, Structure};
@@ -47,12 +47,10 @@ pub(crate) enum Def {
     Dynamic(DynamicType),
 }
 
-/// Of what kind a value is, and, for a tensor, of which shape and dtype. Small, because there is one for each variable.
+/// Of what kind a value is, and, for a tensor, of which shape and dtype.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Spec {
-    /// Up to four dimensions, as most tensors have.
-    Tensor(DType, u8, [u32; 4]),
-    LargeTensor(Box<(DType, Vec<usize>)>),
+    Tensor(TensorForm),
     Other(Box<Cow<'static, str>>),
     /// Not looked at, or there is no value yet: anything fits.
     Unknown,
@@ -61,46 +59,15 @@ pub(crate) enum Spec {
 impl Spec {
     pub(crate) fn of(value: &Value) -> Self {
         match value {
-            Value::Tensor(tensor) => Self::tensor(tensor.dtype(), tensor.dims()),
+            Value::Tensor(tensor) => Self::Tensor(tensor.form().clone()),
             Value::Absent => Self::Unknown,
             other => Self::Other(Box::new(other.kind().into())),
         }
     }
 
-    pub(crate) fn tensor(dtype: DType, dims: &[usize]) -> Self {
-        let mut small = [0; 4];
-        let fits = dims.len() <= small.len()
-            && small
-                .iter_mut()
-                .zip(dims)
-                .all(|(small, dim)| u32::try_from(*dim).map(|dim| *small = dim).is_ok());
-        match fits {
-            true => Self::Tensor(dtype, dims.len() as u8, small),
-            false => Self::LargeTensor(Box::new((dtype, dims.to_vec()))),
-        }
-    }
-
-    /// The dtype and the dimensions of a tensor.
-    pub(crate) fn as_tensor(&self) -> Option<(DType, Vec<usize>)> {
-        match self {
-            Self::Tensor(dtype, rank, dims) => {
-                Some((*dtype, dims.iter().take(usize::from(*rank)).map(|dim| *dim as usize).collect()))
-            }
-            Self::LargeTensor(tensor) => Some((**tensor).clone()),
-            Self::Other(_) | Self::Unknown => None,
-        }
-    }
-
     pub(crate) fn fits(&self, leaf: &Leaf) -> bool {
         match (self, &leaf.value) {
-            (Self::Tensor(dtype, rank, dims), Value::Tensor(tensor)) => {
-                tensor.dtype() == *dtype
-                    && tensor.dims().len() == usize::from(*rank)
-                    && tensor.dims().iter().zip(dims).all(|(found, dim)| *found == *dim as usize)
-            }
-            (Self::LargeTensor(spec), Value::Tensor(tensor)) => {
-                tensor.dtype() == spec.0 && tensor.dims() == spec.1
-            }
+            (Self::Tensor(form), Value::Tensor(tensor)) => tensor.form() == form,
             (Self::Other(kind), value) => **kind == value.kind(),
             (Self::Unknown, _) => true,
             _ => false,
@@ -110,10 +77,10 @@ impl Spec {
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self, self.as_tensor()) {
-            (_, Some((dtype, dims))) => write!(f, "{}{dims:?}", dtype.as_str()),
-            (Self::Other(kind), _) => f.write_str(kind),
-            _ => f.write_str("without a value"),
+        match self {
+            Self::Tensor(form) => form.fmt(f),
+            Self::Other(kind) => f.write_str(kind),
+            Self::Unknown => f.write_str("without a value"),
         }
     }
 }
@@ -286,12 +253,5 @@ mod tests {
     fn entries_are_small() {
         // A large model has many: memory is what a split costs most.
         assert!(size_of::<Entry>() <= 64, "{}", size_of::<Entry>());
-    }
-
-    #[test]
-    fn keeps_any_shape() {
-        for dims in [&[][..], &[3], &[1, 2, 3, 4], &[1, 2, 3, 4, 5], &[u32::MAX as usize, 1 << 40]] {
-            assert_eq!(Spec::tensor(DType::F32, dims).as_tensor(), Some((DType::F32, dims.to_vec())));
-        }
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use bridge_vars::{Filter, Leaf, Node, PathKey, Result, State, Tree, Variable};
+use bridge_vars::{Filter, Leaf, Node, Path, PathKey, Result, State, Tree, Variable, VarsError};
 use candle_core::{Device, Tensor};
 use rustc_hash::FxHashMap;
 
@@ -50,8 +50,18 @@ pub fn split_by<M: Visit, const N: usize>(
     module: &M,
     filters: [Filter; N],
 ) -> Result<(GraphDef<M>, [State; N])> {
-    let (graphdef, state) = split(module)?;
-    Ok((graphdef, state.split(filters)?))
+    let mut splitter = Splitter { program: Some(Program::default()), ..Splitter::default() };
+    splitter.trees.resize_with(N, Branches::default);
+    splitter.choice = Some(Choice { filters: &filters, path: Path::root(), unmatched: Vec::new() });
+    module.visit(&mut splitter)?;
+    if let Some(Choice { unmatched, .. }) = splitter.choice.take()
+        && !unmatched.is_empty()
+    {
+        return Err(VarsError::Unmatched { paths: unmatched }.into());
+    }
+    let mut trees = std::mem::take(&mut splitter.trees).into_iter();
+    let states = std::array::from_fn(|_| trees.next().and_then(|tree| tree.root).unwrap_or_default().into());
+    Ok((GraphDef::new(Arc::new(splitter.finish()?.0)), states))
 }
 
 /// A snapshot of a module's state.
@@ -60,7 +70,7 @@ pub fn split_by<M: Visit, const N: usize>(
 /// If a variable can not be read.
 #[doc(alias("nnx.state", "nnx.variables"))]
 pub fn state<M: Visit + ?Sized>(module: &M) -> Result<State> {
-    let mut splitter = Splitter { tree: Some(Branches::default()), ..Splitter::default() };
+    let mut splitter = Splitter { trees: vec![Branches::default()], ..Splitter::default() };
     module.visit(&mut splitter)?;
     Ok(splitter.finish()?.1)
 }
@@ -88,7 +98,7 @@ pub(crate) fn program<M: Visit + ?Sized>(module: &M) -> Result<Program> {
 pub fn split_dyn<M: Visit + ?Sized>(module: &M) -> Result<(Arc<Program>, State)> {
     let mut splitter = Splitter {
         program: Some(Program::default()),
-        tree: Some(Branches::default()),
+        trees: vec![Branches::default()],
         ..Splitter::default()
     };
     module.visit(&mut splitter)?;
@@ -97,10 +107,14 @@ pub fn split_dyn<M: Visit + ?Sized>(module: &M) -> Result<(Arc<Program>, State)>
 }
 
 /// Writes down what a walk meets: the description, the values as a state, or handles to what has a value.
-pub(crate) struct Splitter {
+pub(crate) struct Splitter<'f> {
     key: PathKey,
     pub(crate) program: Option<Program>,
-    tree: Option<Branches>,
+    /// The keys of the nodes that are open.
+    open: Vec<PathKey>,
+    /// Where leaves go: one tree, or one for each filter.
+    trees: Vec<Branches>,
+    choice: Option<Choice<'f>>,
     pub(crate) handles: Option<Vec<Handle>>,
     variables: usize,
     seen_variables: FxHashMap<usize, usize>,
@@ -112,12 +126,21 @@ pub(crate) struct Splitter {
     held: Vec<Variable>,
 }
 
-impl Default for Splitter {
+/// Which tree a leaf goes to.
+struct Choice<'f> {
+    filters: &'f [Filter],
+    path: Path,
+    unmatched: Vec<Path>,
+}
+
+impl Default for Splitter<'_> {
     fn default() -> Self {
         Self {
             key: PathKey::Index(0),
             program: None,
-            tree: None,
+            open: Vec::new(),
+            trees: Vec::new(),
+            choice: None,
             handles: None,
             variables: 0,
             seen_variables: FxHashMap::default(),
@@ -128,34 +151,42 @@ impl Default for Splitter {
     }
 }
 
-/// A tree that grows by its leaves, in order.
+/// A tree that grows by its leaves, in order. A node begins with its first leaf.
 #[derive(Default)]
 struct Branches {
     root: Option<Tree<Leaf>>,
     /// The finished children of all nodes that are not, one after the other.
     children: Vec<(PathKey, Tree<Leaf>)>,
-    /// The nodes that are not finished: their keys, and where their children begin.
-    nodes: Vec<(PathKey, usize)>,
+    /// Where the children of the nodes that began begin.
+    nodes: Vec<usize>,
 }
 
 impl Branches {
-    fn add(&mut self, key: PathKey, tree: Tree<Leaf>) {
-        match self.nodes.is_empty() {
-            true => self.root = Some(tree),
-            false => self.children.push((key, tree)),
+    /// Adds a leaf below the open nodes.
+    fn add(&mut self, key: PathKey, leaf: Leaf, open: usize) {
+        if open == 0 {
+            self.root = Some(Tree::Leaf(leaf));
+            return;
         }
+        self.nodes.resize(open, self.children.len());
+        self.children.push((key, Tree::Leaf(leaf)));
     }
 
-    fn end_node(&mut self) {
-        let Some((key, from)) = self.nodes.pop() else { return };
-        if from < self.children.len() || self.nodes.is_empty() {
-            let node = Node::from_sorted(self.children.drain(from..));
-            self.add(key, Tree::Node(node));
+    /// Ends the innermost of the open nodes, if it began.
+    fn end_node(&mut self, key: &PathKey, open: usize) {
+        if self.nodes.len() <= open {
+            return;
+        }
+        let Some(from) = self.nodes.pop() else { return };
+        let node = Tree::Node(Node::from_sorted(self.children.drain(from..)));
+        match open {
+            0 => self.root = Some(node),
+            _ => self.children.push((key.clone(), node)),
         }
     }
 }
 
-impl Splitter {
+impl Splitter<'_> {
     /// For a module that is rebuilt at once: no state, and no shapes.
     pub(crate) fn recording() -> Self {
         Self { program: Some(Program::default()), handles: Some(Vec::new()), ..Self::default() }
@@ -184,7 +215,7 @@ impl Splitter {
             });
             return Err(GraphError::WeakOutside { paths }.into());
         }
-        let root = self.tree.and_then(|tree| tree.root).unwrap_or_default();
+        let root = self.trees.into_iter().next().and_then(|tree| tree.root).unwrap_or_default();
         Ok((program, root.into(), self.handles.unwrap_or_default()))
     }
 
@@ -197,6 +228,21 @@ impl Splitter {
 
     pub(crate) fn set_key(&mut self, key: &PathKey) {
         self.key = key.clone();
+    }
+
+    fn store(&mut self, leaf: Leaf) {
+        let tree = match &mut self.choice {
+            None => 0,
+            Some(choice) => {
+                match choice.filters.iter().position(|filter| filter.matches(&choice.path, &leaf)) {
+                    Some(tree) => tree,
+                    None => return choice.unmatched.push(choice.path.clone()),
+                }
+            }
+        };
+        if let Some(tree) = self.trees.get_mut(tree) {
+            tree.add(self.key.clone(), leaf, self.open.len());
+        }
     }
 
     pub(crate) fn has_seen(&self, variable: &Variable) -> bool {
@@ -215,12 +261,10 @@ impl Splitter {
     }
 }
 
-impl Visitor for Splitter {
+impl Visitor for Splitter<'_> {
     fn enter(&mut self, structure: Structure, _module: Option<&dyn StatefulModule>) -> Result<()> {
         self.define(|| Def::Enter(structure));
-        if let Some(tree) = &mut self.tree {
-            tree.nodes.push((self.key.clone(), tree.children.len()));
-        }
+        self.open.push(self.key.clone());
         Ok(())
     }
 
@@ -228,15 +272,25 @@ impl Visitor for Splitter {
         if let Some(program) = &mut self.program {
             program.entries.push(Entry { key: PathKey::Index(0), def: Def::Exit });
         }
-        if let Some(tree) = &mut self.tree {
-            tree.end_node();
+        if let Some(key) = self.open.pop() {
+            self.trees.iter_mut().for_each(|tree| tree.end_node(&key, self.open.len()));
         }
         Ok(())
     }
 
     fn child(&mut self, key: &PathKey, child: &dyn Visit) -> Result<()> {
         self.key = key.clone();
-        child.visit(self)
+        match &mut self.choice {
+            None => child.visit(self),
+            Some(choice) => {
+                choice.path.push(key.clone());
+                child.visit(self)?;
+                if let Some(choice) = &mut self.choice {
+                    choice.path.pop();
+                }
+                Ok(())
+            }
+        }
     }
 
     fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
@@ -293,8 +347,8 @@ impl Visitor for Splitter {
             let def = Def::Variable { kind: leaf.kind, metadata, spec };
             program.entries.push(Entry { key: self.key.clone(), def });
         }
-        if let Some(tree) = &mut self.tree {
-            tree.add(self.key.clone(), Tree::Leaf(leaf));
+        if !self.trees.is_empty() {
+            self.store(leaf);
         }
         Ok(())
     }
@@ -305,8 +359,8 @@ impl Visitor for Splitter {
         }
         let leaf = Leaf::new(bare_tensor(), tensor.clone());
         self.define(|| Def::Tensor(Spec::of(&leaf.value)));
-        if let Some(tree) = &mut self.tree {
-            tree.add(self.key.clone(), Tree::Leaf(leaf));
+        if !self.trees.is_empty() {
+            self.store(leaf);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod collection_filter;
 mod display;
 mod error;
 mod filter;
+mod form;
 mod glob;
 mod hooks;
 mod kind;
@@ -29,6 +30,7 @@ mod variables;
 pub use collection_filter::CollectionFilter;
 pub use error::{Error, Result, VarsError};
 pub use filter::{Filter, IsKind};
+pub use form::TensorForm;
 pub use hooks::Hooks;
 pub use kind::{
     BatchStat, Cache, Intermediate, LoraParam, MetricState, OptimizerState, Param, Perturbation, RngCount,

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Shape, Tensor, Var};
 use serde_json::Value as Json;
 
 use crate::serial::EncodedOpaque;
-use crate::{Result, VarsError};
+use crate::{Result, TensorForm, VarsError};
 
 /// What a variable holds: a tensor, small data that lives on the host, or a leaf of a higher layer.
 ///
@@ -39,6 +39,7 @@ pub struct TensorValue(Arc<Buffer>);
 // A tensor that is part of a graph (inside a differentiated call) is kept as it is: detaching it would
 // cut gradients.
 struct Buffer {
+    form: TensorForm,
     tensor: Tensor,
     leaf: OnceLock<Tensor>,
     /// Whether a plain tensor with this storage may be elsewhere: candle does not count who holds one. Who holds
@@ -72,9 +73,14 @@ impl TensorValue {
         &self.0.tensor
     }
 
+    /// The dtype and the shape.
+    pub fn form(&self) -> &TensorForm {
+        &self.0.form
+    }
+
     /// The dtype.
     pub fn dtype(&self) -> DType {
-        self.0.tensor.dtype()
+        self.0.form.dtype()
     }
 
     /// The shape.
@@ -113,7 +119,8 @@ impl TensorValue {
             .is_some_and(|buffer| !*buffer.exposed.get_mut() && !buffer.tensor.track_op());
         if !alone {
             let tensor = self.0.tensor.detach().force_contiguous()?;
-            *self = Self(Arc::new(Buffer { tensor, leaf: OnceLock::new(), exposed: false.into() }));
+            let form = self.0.form.clone();
+            *self = Self(Arc::new(Buffer { form, tensor, leaf: OnceLock::new(), exposed: false.into() }));
         }
         if let Some(buffer) = Arc::get_mut(&mut self.0) {
             // A graph that began at it keeps the old elements.
@@ -268,7 +275,7 @@ impl Value {
     /// of one kind.
     pub fn has_form_of(&self, other: &Value) -> bool {
         match (self, other) {
-            (Self::Tensor(a), Self::Tensor(b)) => a.dtype() == b.dtype() && a.shape() == b.shape(),
+            (Self::Tensor(a), Self::Tensor(b)) => Arc::ptr_eq(&a.0, &b.0) || a.form() == b.form(),
             (Self::Keys(a), Self::Keys(b)) => a.dims() == b.dims(),
             (Self::Counts(a), Self::Counts(b)) => a.dims() == b.dims(),
             (Self::Tensor(_), _) | (_, Self::Tensor(_)) => false,
@@ -309,7 +316,13 @@ fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool> {
 impl From<Tensor> for Value {
     fn from(tensor: Tensor) -> Self {
         // Whoever gives it may keep a handle to it.
-        Self::Tensor(TensorValue(Arc::new(Buffer { tensor, leaf: OnceLock::new(), exposed: true.into() })))
+        let form = TensorForm::from(&tensor);
+        Self::Tensor(TensorValue(Arc::new(Buffer {
+            form,
+            tensor,
+            leaf: OnceLock::new(),
+            exposed: true.into(),
+        })))
     }
 }
 impl From<&Tensor> for Value {
@@ -367,6 +380,6 @@ impl fmt::Debug for Value {
 impl fmt::Debug for TensorValue {
     /// Dtype and shape, not the elements.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{:?}", self.dtype().as_str(), self.dims())
+        fmt::Display::fmt(self.form(), f)
     }
 }
