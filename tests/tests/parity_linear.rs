@@ -154,7 +154,7 @@ struct Net;
 impl FunctionalModule for Net {
     type Output = Tensor;
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
-        let block = |name| -> Result<Child<Block>> { scope.child_named(Name::from_static(name), Block) };
+        let block = |name| -> Result<Child<Block>> { scope.child_named(Name::from(name), Block) };
         let (first, second) = (block("blocks_0")?, block("blocks_1")?);
         let head = scope.child_named("head", Dense::new(2))?;
         head.call(&second.call(&first.call(x)?)?)

@@ -43,7 +43,7 @@ fn expand(module: &Module, root: &Path) -> TokenStream {
         let value = format_ident!("field_{number}");
         let path_key = match &field.key {
             Key::Index(index) => quote!(#root::private::PathKey::Index(#index)),
-            Key::Name(name) => quote!(#root::private::PathKey::from_static(#name)),
+            Key::Name(name) => quote!(#root::private::PathKey::from_static(&#name)),
         };
         keys.push(quote!(static #key: #root::private::PathKey = #path_key;));
         let (visit, rebuild) = match role {
@@ -62,7 +62,7 @@ fn expand(module: &Module, root: &Path) -> TokenStream {
     }
 
     let name = LitStr::new(&module.name, Span::call_site());
-    let structure = quote!(#root::Structure::Module(#root::private::Name::from_static(#name)));
+    let structure = quote!(#root::Structure::Module(#root::private::Name::from_static(&#name)));
     let bodies = Bodies {
         visit: quote!(
             visitor.enter(#structure, ::core::option::Option::Some(self))?;
@@ -199,8 +199,8 @@ mod tests {
             ),
             "::graph",
             &[
-                "Name::from_static(\"Net\")",
-                "static __KEY_1: ::graph::private::PathKey = ::graph::private::PathKey::from_static(\"first\");",
+                "Name::from_static(&\"Net\")",
+                "static __KEY_1: ::graph::private::PathKey = ::graph::private::PathKey::from_static(&\"first\");",
                 "(__static::<Config>().0)(visitor, &__KEY_1, &self.first)?; \
                  (__child::<Linear>().0)(visitor, &__KEY_2, &self.second)?; visitor.exit()",
                 "let field_1 = (__static::<Config>().1)(source, &__KEY_1)?; \

@@ -79,7 +79,7 @@ impl<N: Into<Name>> FromIterator<(N, Key)> for Keys {
 }
 impl From<Key> for Keys {
     fn from(key: Key) -> Self {
-        Self::from_iter([(Name::from_static("params"), key)])
+        Self::from_iter([(Name::from_static(&"params"), key)])
     }
 }
 impl<N: Into<Name>, const K: usize> From<[(N, Key); K]> for Keys {

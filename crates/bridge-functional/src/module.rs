@@ -84,7 +84,7 @@ pub fn class_name<F>() -> Name {
     // A type of a function in `impl Trait for Type` is `<Type as Trait>::function::Name`.
     let full = if full.starts_with('<') { after_brackets(full) } else { full };
     let without_generics = full.split('<').next().unwrap_or(full);
-    Name::from_static(without_generics.rsplit("::").next().unwrap_or(without_generics))
+    Name::from(without_generics.rsplit("::").next().unwrap_or(without_generics))
 }
 
 /// What follows the bracket that closes the first one.

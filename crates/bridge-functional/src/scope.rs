@@ -45,7 +45,7 @@ enum Taken {
     Variables(Name, Vec<Name>),
 }
 
-static PARAMS: Name = Name::from_static("params");
+static PARAMS: Name = Name::from_static(&"params");
 
 impl Scope {
     pub(crate) fn root(
@@ -183,7 +183,7 @@ impl Scope {
         name: impl Into<Name>,
         make: impl FnOnce() -> Result<Leaf>,
     ) -> Result<ScopeVariable> {
-        let (collection, name) = (Name::from_static(kind.collection()), name.into());
+        let (collection, name) = (kind.collection_name(), name.into());
         self.reserve(&name, Some(&collection))?;
         if self.find(&collection, &name).is_none() {
             if !self.is_mutable_collection(&collection) {
@@ -370,7 +370,7 @@ impl Scope {
     }
 
     fn store(&self, path: &Path, leaf: Leaf) -> Result<()> {
-        let path = self.path_in(&Name::from_static(leaf.kind.collection())).concat(path);
+        let path = self.path_in(&leaf.kind.collection_name()).concat(path);
         self.variables().insert(&path, leaf)?;
         Ok(())
     }

@@ -8,7 +8,7 @@ use bridge_vars::{CollectionFilter, Name, Path, PathKey, Result};
 use crate::Keys;
 use crate::error::ScopeError;
 
-static PARAMS: Name = Name::from_static("params");
+static PARAMS: Name = Name::from_static(&"params");
 
 /// The random streams of one scope of a functional call, and how keys are derived from them: as in Linen.
 ///

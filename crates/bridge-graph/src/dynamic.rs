@@ -18,7 +18,7 @@ pub(crate) struct DynamicType(Arc<(Name, Option<ErasedRebuild>)>);
 
 impl DynamicType {
     pub(crate) fn new(name: &'static str, rebuild: ErasedRebuild) -> Self {
-        Self(Arc::new((Name::from_static(name), Some(rebuild))))
+        Self(Arc::new((Name::from(name), Some(rebuild))))
     }
 
     pub(crate) fn named(name: Name) -> Self {

@@ -275,17 +275,17 @@ impl RngStream {
 
 impl Visit for RngStream {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.enter(Structure::Module(Name::from_static("RngStream")), Some(self))?;
-        visitor.child(&PathKey::from_static("count"), &self.count)?;
-        visitor.child(&PathKey::from_static("key"), &self.key)?;
+        visitor.enter(Structure::Module(Name::from_static(&"RngStream")), Some(self))?;
+        visitor.child(&PathKey::from_static(&"count"), &self.count)?;
+        visitor.child(&PathKey::from_static(&"key"), &self.key)?;
         visitor.exit()
     }
 }
 impl Field for RngStream {
     fn rebuild(source: &mut Source<'_>) -> Result<Self> {
-        source.enter(&Structure::Module(Name::from_static("RngStream")))?;
-        let count = source.child(&PathKey::from_static("count"))?;
-        let key = source.child(&PathKey::from_static("key"))?;
+        source.enter(&Structure::Module(Name::from_static(&"RngStream")))?;
+        let count = source.child(&PathKey::from_static(&"count"))?;
+        let key = source.child(&PathKey::from_static(&"key"))?;
         source.exit()?;
         Ok(Self { key, count, sealed: AtomicBool::new(false) })
     }

@@ -28,7 +28,7 @@ pub struct Rngs {
 }
 
 impl Rngs {
-    const DEFAULT: Name = Name::from_static("default");
+    const DEFAULT: Name = Name::from_static(&"default");
 
     /// Streams that all come from one, called `default`.
     pub fn new(seed: impl Into<RngSeed>) -> Self {
@@ -266,12 +266,12 @@ impl Rngs {
 
 impl Visit for Rngs {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.enter(Structure::Module(Name::from_static("Rngs")), Some(self))?;
+        visitor.enter(Structure::Module(Name::from_static(&"Rngs")), Some(self))?;
         // The names of fields that are no streams can't be names of streams: those have no angle brackets.
-        visitor.child(&PathKey::from_static("<device>"), &self.device)?;
-        visitor.child(&PathKey::from_static("<dtype>"), &self.dtype)?;
+        visitor.child(&PathKey::from_static(&"<device>"), &self.device)?;
+        visitor.child(&PathKey::from_static(&"<dtype>"), &self.dtype)?;
         let order: Vec<Name> = self.streams.keys().cloned().collect();
-        visit_static(visitor, &PathKey::from_static("<order>"), &order)?;
+        visit_static(visitor, &PathKey::from_static(&"<order>"), &order)?;
         let mut sorted: Vec<_> = self.streams.iter().collect();
         sorted.sort_by_key(|(name, _)| *name);
         for (name, stream) in sorted {
@@ -282,10 +282,10 @@ impl Visit for Rngs {
 }
 impl Field for Rngs {
     fn rebuild(source: &mut Source<'_>) -> Result<Self> {
-        source.enter(&Structure::Module(Name::from_static("Rngs")))?;
-        let device = source.child(&PathKey::from_static("<device>"))?;
-        let dtype = source.child(&PathKey::from_static("<dtype>"))?;
-        let order: Vec<Name> = source.static_child(&PathKey::from_static("<order>"))?;
+        source.enter(&Structure::Module(Name::from_static(&"Rngs")))?;
+        let device = source.child(&PathKey::from_static(&"<device>"))?;
+        let dtype = source.child(&PathKey::from_static(&"<dtype>"))?;
+        let order: Vec<Name> = source.static_child(&PathKey::from_static(&"<order>"))?;
         let mut sorted: IndexMap<Name, RngStream> = IndexMap::new();
         while let Some(PathKey::Name(name)) = source.peek_child() {
             sorted.insert(name.clone(), source.child(&name.clone().into())?);

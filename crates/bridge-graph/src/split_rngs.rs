@@ -86,8 +86,8 @@ fn replace<M: Visit + ?Sized>(
 
 /// True if a filter matches both variables of a stream.
 pub(crate) fn matches(filter: &Filter, path: &Path, stream: &RngStream) -> Result<bool> {
-    Ok(filter.matches(&path.join(PathKey::from_static("key")), &stream.key().leaf()?)
-        && filter.matches(&path.join(PathKey::from_static("count")), &stream.count().leaf()?))
+    Ok(filter.matches(&path.join(PathKey::from_static(&"key")), &stream.key().leaf()?)
+        && filter.matches(&path.join(PathKey::from_static(&"count")), &stream.count().leaf()?))
 }
 
 /// What random streams were before [`split_rngs`] or [`fork_rngs`].

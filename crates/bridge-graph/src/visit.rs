@@ -79,8 +79,8 @@ pub enum Structure {
 }
 
 impl Structure {
-    /// A variant of an enum.
-    pub fn variant(name: &'static str, variant: &'static str) -> Self {
+    /// A variant of an enum: `Structure::variant(&"Activation", &"Gelu")`.
+    pub fn variant(name: &'static &'static str, variant: &'static &'static str) -> Self {
         Self::Variant(Arc::new((Name::from_static(name), Name::from_static(variant))))
     }
 }

@@ -58,7 +58,7 @@ impl<R: UpdateRule> Optimizer<R> {
     /// [`OptimizerError::NoParameters`], [`OptimizerError::NotFloat`].
     pub fn new(rule: R, parameters: &State) -> Result<Self> {
         let mut state = State::default();
-        state.insert(&PathKey::from_static(STEP).into(), OptimizerState::leaf(0))?;
+        state.insert(&PathKey::from_static(&STEP).into(), OptimizerState::leaf(0))?;
         let (mut known, mut misfit) = (Vec::new(), Misfit::default());
         for (path, leaf) in parameters.iter() {
             let Some(tensor) = float(leaf) else {
@@ -161,7 +161,7 @@ impl<R: UpdateRule> Optimizer<R> {
         let step = self.state.get(STEP)?.value.count()?.saturating_add(1);
         let mut updated = parameters.clone();
         let mut state = self.state.clone();
-        state.insert(&PathKey::from_static(STEP).into(), OptimizerState::leaf(step))?;
+        state.insert(&PathKey::from_static(&STEP).into(), OptimizerState::leaf(step))?;
         let names = self.rule.memory();
         for (Parameter { path, dtype, .. }, leaf, gradient) in self.matched(parameters, gradients)? {
             let widened = |tensor: &Tensor| tensor.detach().to_dtype(compute_dtype(*dtype));
@@ -282,6 +282,6 @@ fn compute_dtype(dtype: DType) -> DType {
     }
 }
 
-fn memory_path(name: &'static str, path: &Path) -> Path {
+fn memory_path(name: &'static &'static str, path: &Path) -> Path {
     Path::from(PathKey::from_static(name)).concat(path)
 }

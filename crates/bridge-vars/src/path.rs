@@ -11,15 +11,16 @@ use smallvec::SmallVec;
 #[derive(Clone)]
 pub struct Name(Text);
 
+// Thin pointers, so that a name and a step of a path are two words: they are copied all the time.
 #[derive(Clone)]
 enum Text {
-    Static(&'static str),
-    Shared(Arc<str>),
+    Static(&'static &'static str),
+    Shared(Arc<Box<str>>),
 }
 
 impl Name {
-    /// A name from a literal, without an allocation.
-    pub const fn from_static(name: &'static str) -> Self {
+    /// A name from a literal, without an allocation: `Name::from_static(&"kernel")`.
+    pub const fn from_static(name: &'static &'static str) -> Self {
         Self(Text::Static(name))
     }
 
@@ -78,12 +79,12 @@ impl std::borrow::Borrow<str> for Name {
 }
 impl From<&str> for Name {
     fn from(name: &str) -> Self {
-        Self(Text::Shared(name.into()))
+        Self(Text::Shared(Arc::new(name.into())))
     }
 }
 impl From<String> for Name {
     fn from(name: String) -> Self {
-        Self(Text::Shared(name.into()))
+        Self(Text::Shared(Arc::new(name.into())))
     }
 }
 impl From<&Name> for Name {
@@ -124,8 +125,8 @@ pub enum PathKey {
 }
 
 impl PathKey {
-    /// A name from a literal, without an allocation.
-    pub const fn from_static(name: &'static str) -> Self {
+    /// A name from a literal, without an allocation: `PathKey::from_static(&"kernel")`.
+    pub const fn from_static(name: &'static &'static str) -> Self {
         Self::Name(Name::from_static(name))
     }
 }
@@ -399,6 +400,11 @@ mod tests {
             &["layers.0.bias", "layers.1.bias"],
         );
         check("a", &["xyz", "", "b.c"], &[]);
+    }
+
+    #[test]
+    fn steps_are_small() {
+        assert_eq!((size_of::<Name>(), size_of::<PathKey>()), (16, 16));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{OnceLock, PoisonError, RwLock};
 
+use crate::Name;
 use crate::kind::built_in;
 
 /// The type of a variable: a name, a collection, and perhaps a parent type.
@@ -125,6 +126,11 @@ impl VariableType {
     #[doc(alias = "variable_name_from_type")]
     pub fn collection(self) -> &'static str {
         self.0.collection
+    }
+
+    /// The collection's name, for a path.
+    pub fn collection_name(self) -> Name {
+        Name::from_static(&self.0.collection)
     }
 
     /// The type that this one is a special case of.

@@ -29,19 +29,19 @@ impl Variables {
     /// The leaves of a tree grouped by their types' collections, one walk a collection.
     #[doc(hidden)]
     pub fn grouped<T>(tree: &Tree<T>, kind: impl Fn(&T) -> VariableType, leaf: impl Fn(&T) -> Leaf) -> Self {
-        let mut collections: Vec<&'static str> = Vec::new();
+        let mut collections: Vec<Name> = Vec::new();
         let Ok(()) = tree.try_for_each::<std::convert::Infallible>(|_, value| {
-            let collection = kind(value).collection();
+            let collection = kind(value).collection_name();
             if let Err(at) = collections.binary_search(&collection) {
                 collections.insert(at, collection);
             }
             Ok(())
         });
-        let group = |collection: &'static str| {
+        let group = |collection: Name| {
             let group =
-                |_: &Path, value: &T| Ok((kind(value).collection() == collection).then(|| leaf(value)));
+                |_: &Path, value: &T| Ok((kind(value).collection() == &*collection).then(|| leaf(value)));
             let Ok(tree) = tree.try_filter_map::<_, std::convert::Infallible>(group);
-            (PathKey::from_static(collection), tree)
+            (PathKey::Name(collection.clone()), tree)
         };
         Self(Tree::Node(Node::from_sorted(collections.into_iter().map(group))))
     }

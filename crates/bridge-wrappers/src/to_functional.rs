@@ -58,8 +58,8 @@ pub fn to_functional<M: Field>(
     ToFunctional { constructor: Constructor::new(constructor) }
 }
 
-static NNX: Name = Name::from_static("nnx");
-static GRAPHDEF: Name = Name::from_static("<graphdef>");
+static NNX: Name = Name::from_static(&"nnx");
+static GRAPHDEF: Name = Name::from_static(&"<graphdef>");
 
 impl<M: Field> ToFunctional<M> {
     /// Runs any method of the module in a functional call. New tensors go to the CPU.
@@ -121,7 +121,7 @@ fn initialize_inside<M: Field, T>(module: &M, method: &impl Fn(&M) -> Result<T>)
     let made = state(module)?.without(&before);
     // The streams of what was initialised have been drawn from for good.
     wrapped.retain(|wrapped| made.iter().any(|(path, _)| path.starts_with(wrapped)));
-    let drawn: Vec<Path> = wrapped.iter().map(|path| path.join(Name::from_static("<rngs>"))).collect();
+    let drawn: Vec<Path> = wrapped.iter().map(|path| path.join(Name::from_static(&"<rngs>"))).collect();
     for (path, variable) in variables(module)? {
         if let Some(leaf) = before.tree().get(&path)
             && !drawn.iter().any(|drawn| path.starts_with(drawn))

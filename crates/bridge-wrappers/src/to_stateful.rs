@@ -206,7 +206,7 @@ impl<F> ToStateful<F> {
             keys = keys
                 .iter()
                 .map(|(name, key)| {
-                    (if *name == "default" { Name::from_static("params") } else { name.clone() }, key)
+                    (if *name == "default" { Name::from_static(&"params") } else { name.clone() }, key)
                 })
                 .collect();
         }
@@ -364,16 +364,16 @@ impl<F: FunctionalModule<Output = Tensor>> Module for ToStateful<F> {
     }
 }
 
-static CLASS_KEY: PathKey = PathKey::from_static("<class>");
-static MODULE_KEY: PathKey = PathKey::from_static("<module>");
-static MUTABLE_KEY: PathKey = PathKey::from_static("<mutable>");
-static EVALUATING_KEY: PathKey = PathKey::from_static(EVALUATING);
-static SEPARATOR_KEY: PathKey = PathKey::from_static("<separator>");
-static RNGS_KEY: PathKey = PathKey::from_static("<rngs>");
+static CLASS_KEY: PathKey = PathKey::from_static(&"<class>");
+static MODULE_KEY: PathKey = PathKey::from_static(&"<module>");
+static MUTABLE_KEY: PathKey = PathKey::from_static(&"<mutable>");
+static EVALUATING_KEY: PathKey = PathKey::from_static(&EVALUATING);
+static SEPARATOR_KEY: PathKey = PathKey::from_static(&"<separator>");
+static RNGS_KEY: PathKey = PathKey::from_static(&"<rngs>");
 
 impl<F: Static> Visit for ToStateful<F> {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.enter(Structure::Module(Name::from_static("ToStateful")), Some(self))?;
+        visitor.enter(Structure::Module(Name::from_static(&"ToStateful")), Some(self))?;
         visitor.context(&self.context)?;
         visitor.child(&CLASS_KEY, &class_name::<F>().to_string())?;
         visit_static(visitor, &MODULE_KEY, &self.module)?;
@@ -406,7 +406,7 @@ impl<F: Static> Visit for ToStateful<F> {
 }
 
 /// The names that wrappers give: those that start with `<`.
-static RESERVED: Range<PathKey> = PathKey::from_static("<")..PathKey::from_static("=");
+static RESERVED: Range<PathKey> = PathKey::from_static(&"<")..PathKey::from_static(&"=");
 
 /// The name of a wrapped wrapper's part: one pair of brackets more, so that it is told apart from this one's.
 fn bracketed(key: &PathKey) -> PathKey {
@@ -428,7 +428,7 @@ fn without_brackets(key: &PathKey) -> PathKey {
 
 impl<F: Static> Field for ToStateful<F> {
     fn rebuild(source: &mut Source<'_>) -> Result<Self> {
-        source.enter(&Structure::Module(Name::from_static("ToStateful")))?;
+        source.enter(&Structure::Module(Name::from_static(&"ToStateful")))?;
         // Two configurations may look the same in a file, those of unit structs for one.
         let class: String = source.child(&CLASS_KEY)?;
         if class_name::<F>() != *class {

@@ -100,10 +100,10 @@ impl FunctionalModule for BatchNorm {
         let features = x.dims().last().copied().unwrap_or_default();
         let (dtype, device) = (self.param_dtype, x.device());
         let statistics_dtype = bridge_ops::statistics_dtype(x.dtype());
-        let mean = scope.variable("batch_stats", Name::from_static("mean"), || {
+        let mean = scope.variable("batch_stats", Name::from_static(&"mean"), || {
             Ok(Tensor::zeros(features, statistics_dtype, device)?)
         })?;
-        let var = scope.variable("batch_stats", Name::from_static("var"), || {
+        let var = scope.variable("batch_stats", Name::from_static(&"var"), || {
             Ok(Tensor::ones(features, statistics_dtype, device)?)
         })?;
         bridge_ops::check_features("BatchNorm", x, mean.get()?.elem_count())?;
@@ -123,8 +123,8 @@ impl FunctionalModule for BatchNorm {
         };
         let param =
             |name, initializer| scope.param(Name::from_static(name), initializer, features, dtype, device);
-        let scale = if self.use_scale { Some(param("scale", &self.scale_init)?) } else { None };
-        let bias = if self.use_bias { Some(param("bias", &self.bias_init)?) } else { None };
+        let scale = if self.use_scale { Some(param(&"scale", &self.scale_init)?) } else { None };
+        let bias = if self.use_bias { Some(param(&"bias", &self.bias_init)?) } else { None };
         Ok(bridge_ops::normalize(
             x,
             &statistics.0,

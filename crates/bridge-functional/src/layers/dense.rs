@@ -76,11 +76,15 @@ impl FunctionalModule for Dense {
         let inputs = x.dims().last().copied().unwrap_or_default();
         let (dtype, device) = (self.param_dtype, x.device());
         let shape = (inputs, self.features);
-        let kernel = scope.param(Name::from_static("kernel"), &self.kernel_init, shape, dtype, device)?;
+        let kernel = scope.param(Name::from_static(&"kernel"), &self.kernel_init, shape, dtype, device)?;
         let bias = match self.use_bias {
-            true => {
-                Some(scope.param(Name::from_static("bias"), &self.bias_init, self.features, dtype, device)?)
-            }
+            true => Some(scope.param(
+                Name::from_static(&"bias"),
+                &self.bias_init,
+                self.features,
+                dtype,
+                device,
+            )?),
             false => None,
         };
         Ok(bridge_ops::linear(x, &kernel, bias.as_ref())?)
