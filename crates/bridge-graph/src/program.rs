@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -13,36 +12,6 @@ use crate::{Attribute, Structure};
 #[derive(Debug, Default, PartialEq)]
 pub struct Program {
     pub(crate) entries: Vec<Entry>,
-}
-
-thread_local! {
-    /// The memory of the last description that was dropped, for the next one: a large model's is asked of the system and
-    /// given back each time otherwise, which takes longer than writing it.
-    static SPARE: Cell<Vec<Entry>> = const { Cell::new(Vec::new()) };
-}
-
-/// No thread keeps more than this many bytes.
-const MOST_SPARE: usize = 4 << 20;
-
-impl Program {
-    /// An empty one, to be written.
-    pub(crate) fn new() -> Self {
-        Self { entries: SPARE.try_with(Cell::take).unwrap_or_default() }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.clear();
-        if entries.capacity() * size_of::<Entry>() <= MOST_SPARE {
-            // Where the thread is about to end, there is no next one.
-            let _ = SPARE.try_with(|spare| {
-                let kept = spare.take();
-                spare.set(if kept.capacity() < entries.capacity() { entries } else { kept });
-            });
-        }
-    }
 }
 
 #[derive(Debug, PartialEq)]

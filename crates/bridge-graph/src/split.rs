@@ -50,7 +50,7 @@ pub fn split_by<M: Visit, const N: usize>(
     module: &M,
     filters: [Filter; N],
 ) -> Result<(GraphDef<M>, [State; N])> {
-    let mut splitter = Splitter { program: Some(Program::new()), ..Splitter::default() };
+    let mut splitter = Splitter { program: Some(Program::default()), ..Splitter::default() };
     splitter.trees.resize_with(N, Branches::default);
     splitter.choice = Some(Choice { filters: &filters, path: Path::root(), unmatched: Vec::new() });
     module.visit(&mut splitter)?;
@@ -86,7 +86,7 @@ pub fn graphdef<M: Visit>(module: &M) -> Result<GraphDef<M>> {
 
 /// [`graphdef`] of any module, its type not known.
 pub(crate) fn program<M: Visit + ?Sized>(module: &M) -> Result<Program> {
-    let mut splitter = Splitter { program: Some(Program::new()), ..Splitter::default() };
+    let mut splitter = Splitter { program: Some(Program::default()), ..Splitter::default() };
     module.visit(&mut splitter)?;
     Ok(splitter.finish()?.0)
 }
@@ -97,7 +97,7 @@ pub(crate) fn program<M: Visit + ?Sized>(module: &M) -> Result<Program> {
 /// Those of [`split`].
 pub fn split_dyn<M: Visit + ?Sized>(module: &M) -> Result<(Arc<Program>, State)> {
     let mut splitter =
-        Splitter { program: Some(Program::new()), trees: vec![Branches::default()], ..Splitter::default() };
+        Splitter { program: Some(Program::default()), trees: vec![Branches::default()], ..Splitter::default() };
     module.visit(&mut splitter)?;
     let (program, state, _) = splitter.finish()?;
     Ok((Arc::new(program), state))
@@ -186,7 +186,7 @@ impl Branches {
 impl Splitter<'_> {
     /// For a module that is rebuilt at once: no state, and no shapes.
     pub(crate) fn recording() -> Self {
-        Self { program: Some(Program::new()), handles: Some(Vec::new()), ..Self::default() }
+        Self { program: Some(Program::default()), handles: Some(Vec::new()), ..Self::default() }
     }
 
     pub(crate) fn finish(self) -> Result<(Program, State, Vec<Handle>)> {
