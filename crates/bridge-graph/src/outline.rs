@@ -64,10 +64,10 @@ impl fmt::Display for Row<'_> {
                 (Def::Flag(on), _) => write!(f, "{}", if *on { "on" } else { "off" })?,
                 (Def::Device(device), _) => write!(f, "device {:?}", device.location())?,
                 (Def::Variable { kind, metadata, spec }, _) => {
-                    write!(f, "{kind} {spec}")?;
+                    write!(f, "{kind}{spec}")?;
                     metadata_after(metadata, f)?;
                 }
-                (Def::Tensor(spec), _) => write!(f, "tensor {spec}")?,
+                (Def::Tensor(spec), _) => write!(f, "tensor{spec}")?,
                 (Def::VariableRef(_) | Def::SharedRef(_), Some(path)) => write!(f, "the same as `{path}`")?,
                 (Def::Weak(Some(_)), Some(path)) if path.is_empty() => f.write_str("refers to the whole")?,
                 (Def::Weak(Some(_)), Some(path)) => write!(f, "refers to `{path}`")?,

@@ -75,12 +75,21 @@ impl Spec {
     }
 }
 
+/// A leaf in words: its type, and the shape and dtype or kind of its value.
+pub(crate) fn described(leaf: &Leaf) -> String {
+    match &leaf.value {
+        Value::Absent => format!("{} without a value", leaf.kind),
+        value => format!("{}{}", leaf.kind, Spec::of(value)),
+    }
+}
+
 impl fmt::Display for Spec {
+    /// What follows the type's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tensor(form) => form.fmt(f),
-            Self::Other(kind) => f.write_str(kind),
-            Self::Unknown => f.write_str("without a value"),
+            Self::Tensor(form) => write!(f, " {form}"),
+            Self::Other(kind) => write!(f, " {kind}"),
+            Self::Unknown => Ok(()),
         }
     }
 }
@@ -108,9 +117,9 @@ impl fmt::Display for Def {
             Self::Attribute(attribute) => write!(f, "the static value {attribute:?}"),
             Self::Flag(on) => write!(f, "a flag ({on})"),
             Self::Device(device) => write!(f, "a device ({:?})", device.location()),
-            Self::Variable { kind, spec, .. } => write!(f, "a variable {kind} {spec}"),
+            Self::Variable { kind, spec, .. } => write!(f, "a variable {kind}{spec}"),
             Self::VariableRef(_) => f.write_str("a shared variable"),
-            Self::Tensor(spec) => write!(f, "a bare tensor {spec}"),
+            Self::Tensor(spec) => write!(f, "a bare tensor{spec}"),
             Self::Shared | Self::SharedRef(_) => f.write_str("a shared part"),
             Self::Weak(_) => f.write_str("a weak reference"),
             Self::Dynamic(module) => write!(f, "a boxed `{}`", module.name()),

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::attribute::Static;
 use crate::error::{GraphError, Misfit, Mismatch};
-use crate::program::{Def, Entry, Program, Spec};
+use crate::program::{Def, Entry, Program, Spec, described};
 use crate::values::{Handle, Place, Values};
 use crate::{Attribute, Field, Flag, Registry, Shared, Structure, WeakShared};
 
@@ -407,8 +407,8 @@ impl<'a> Source<'a> {
                 }
                 self.misfit.mismatched.push(Mismatch {
                     path: self.path.clone(),
-                    expected: format!("{kind} {spec}"),
-                    found: format!("{} {}", leaf.kind, Spec::of(&leaf.value)),
+                    expected: format!("{kind}{spec}"),
+                    found: described(leaf),
                 });
             }
             _ => self.misfit.missing.push(self.path.clone()),

@@ -96,8 +96,11 @@ pub(crate) fn program<M: Visit + ?Sized>(module: &M) -> Result<Program> {
 /// # Errors
 /// Those of [`split`].
 pub fn split_dyn<M: Visit + ?Sized>(module: &M) -> Result<(Arc<Program>, State)> {
-    let mut splitter =
-        Splitter { program: Some(Program::default()), trees: vec![Branches::default()], ..Splitter::default() };
+    let mut splitter = Splitter {
+        program: Some(Program::default()),
+        trees: vec![Branches::default()],
+        ..Splitter::default()
+    };
     module.visit(&mut splitter)?;
     let (program, state, _) = splitter.finish()?;
     Ok((Arc::new(program), state))

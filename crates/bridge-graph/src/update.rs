@@ -7,7 +7,7 @@ use crate::dynamic::ErasedRebuild;
 #[cfg(doc)]
 use crate::error::GraphError;
 use crate::error::{Misfit, Mismatch};
-use crate::program::Spec;
+use crate::program::described;
 use crate::split::program;
 use crate::values::Place;
 use crate::{Policy, Visit, Visitor};
@@ -172,8 +172,8 @@ impl Visitor for Updater<'_> {
         let current = variable.leaf()?;
         self.misfit.mismatched.push(Mismatch {
             path: self.path(),
-            expected: format!("{} {}", current.kind, Spec::of(&current.value)),
-            found: format!("{} {}", leaf.kind, Spec::of(&leaf.value)),
+            expected: described(&current),
+            found: described(leaf),
         });
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Visitor for Updater<'_> {
                 expected: "the module's own bare tensor, which can only be merged (make the field a \
                            variable to update it)"
                     .into(),
-                found: format!("{} {}", leaf.kind, Spec::of(&leaf.value)),
+                found: described(leaf),
             });
         }
         Ok(())

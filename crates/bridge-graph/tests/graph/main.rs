@@ -1,15 +1,21 @@
 //! What the graph engine promises: splitting, merging, updating, differentiating, encoding.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
+mod boxes;
 mod containers;
+mod cycles;
 mod description;
+mod edits;
 mod files;
 mod gradients;
+mod large;
 mod misfit;
+mod policies;
 mod random_trees;
 mod sharing;
 mod snapshots;
 mod statics;
 mod streams;
 mod support;
+mod threads;
 mod walks;
