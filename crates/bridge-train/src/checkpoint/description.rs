@@ -126,7 +126,7 @@ fn graphdef_depth(graphdef: &Json) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);
     for entry in graphdef.as_array().into_iter().flatten() {
         match entry.get("is").and_then(Json::as_str) {
-            Some("module" | "list" | "tuple" | "map") => depth += 1,
+            Some("module" | "variant" | "list" | "tuple" | "map" | "ordered_map") => depth += 1,
             Some("end") => depth = depth.saturating_sub(1),
             _ => {}
         }
