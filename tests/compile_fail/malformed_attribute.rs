@@ -4,13 +4,13 @@ use bridge_graph::StatefulModule;
 #[module(crate = "not a path")] //~ ERROR "not a path": not the path of a crate, such as "::bridge_graph"
 //~ FIXED #[module(crate = "::bridge_graph")]
 struct Net {
-    #[module] //~ ERROR module: write `static`, `skip` or `rename = ".."` in it: `#[module(..)]`
+    #[module] //~ ERROR module: write `static`, `skip`, `rename = ".."` or `bound = ".."` in it: `#[module(..)]`
     //~ FIXED
     a: usize,
-    #[module()] //~ ERROR module(): write `static`, `skip` or `rename = ".."` in it: `#[module(..)]`
+    #[module()] //~ ERROR module(): write `static`, `skip`, `rename = ".."` or `bound = ".."` in it: `#[module(..)]`
     //~ FIXED
     b: usize,
-    #[module = "static"] //~ ERROR module = "static": write `static`, `skip` or `rename = ".."` in it
+    #[module = "static"] //~ ERROR module = "static": write `static`, `skip`, `rename = ".."` or `bound = ".."` in it
     //~ FIXED #[module(static)]
     c: usize,
     #[module(static = true)] //~ ERROR =: `static` takes no value

@@ -7,7 +7,7 @@ struct Net {
     #[module(skipp)] //~ ERROR skipp: unknown attribute `skipp`: is `skip` meant?
     //~ FIXED #[module(skip)]
     cache: Vec<u8>,
-    #[module(frozen)] //~ ERROR frozen: unknown attribute `frozen`: expected `static`, `skip` or `rename = ".."`
+    #[module(frozen)] //~ ERROR frozen: unknown attribute `frozen`: expected `static`, `skip`, `rename = ".."` or `bound = ".."`
     //~ FIXED #[module(static)]
     size: usize,
 }

@@ -1,7 +1,8 @@
 use proc_macro2::TokenTree;
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Ident, LitStr, MacroDelimiter, Meta, Path, Token};
+use syn::punctuated::Punctuated;
+use syn::{Ident, LitStr, MacroDelimiter, Meta, Path, Token, WherePredicate};
 
 use crate::errors::Errors;
 
@@ -9,6 +10,7 @@ use crate::errors::Errors;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Type,
+    Variant,
     Field,
 }
 
@@ -16,8 +18,17 @@ impl Place {
     /// What can be written there, for messages.
     fn choices(self) -> &'static str {
         match self {
-            Self::Type => "`crate = \"..\"` or `rename = \"..\"`",
-            Self::Field => "`static`, `skip` or `rename = \"..\"`",
+            Self::Type => "`rename = \"..\"`, `bound = \"..\"` or `crate = \"..\"`",
+            Self::Variant => "`rename = \"..\"`",
+            Self::Field => "`static`, `skip`, `rename = \"..\"` or `bound = \"..\"`",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Type => "the type",
+            Self::Variant => "a variant",
+            Self::Field => "a field",
         }
     }
 }
@@ -31,8 +42,16 @@ pub(crate) struct Attributes {
     pub(crate) skip: Option<Ident>,
     /// The name that replaces the one in the source.
     pub(crate) rename: Option<LitStr>,
+    /// The bounds in place of those that the fields lead to.
+    pub(crate) bound: Option<Bound>,
     /// The path of the crate that the expansion names.
     pub(crate) root: Option<Path>,
+}
+
+/// What a `where` clause takes, and the token `bound`.
+pub(crate) struct Bound {
+    pub(crate) name: Ident,
+    pub(crate) predicates: Punctuated<WherePredicate, Token![,]>,
 }
 
 impl Attributes {
@@ -87,6 +106,13 @@ impl Attributes {
                 }
                 set(&mut self.rename, &name, new)
             }
+            ("bound", Place::Type | Place::Field) => {
+                let bound = text(&name, input)?;
+                let predicates = bound.parse_with(Punctuated::parse_terminated).map_err(|_| {
+                    syn::Error::new(bound.span(), "no bounds, such as \"T: Field, U: Static\"")
+                })?;
+                set(&mut self.bound, &name, Bound { name: name.clone(), predicates })
+            }
             ("crate", Place::Type) => {
                 let root = text(&name, input)?;
                 let path = root.parse_with(Path::parse_mod_style).map_err(|_| {
@@ -94,12 +120,9 @@ impl Attributes {
                 })?;
                 set(&mut self.root, &name, path)
             }
-            ("static" | "skip", Place::Type) => {
-                Err(syn::Error::new(name.span(), format!("`{name}` belongs on a field")))
-            }
-            ("crate", Place::Field) => {
-                Err(syn::Error::new(name.span(), format!("`{name}` belongs on the struct, not on a field")))
-            }
+            ("static" | "skip", _) => misplaced(&name, Place::Field, place),
+            ("crate", _) => misplaced(&name, Place::Type, place),
+            ("bound", _) => misplaced(&name, Place::Type, place),
             (unknown, _) => {
                 let meant = match closest(unknown) {
                     Some(close) => format!("is `{close}` meant?"),
@@ -109,6 +132,11 @@ impl Attributes {
             }
         }
     }
+}
+
+fn misplaced(name: &Ident, belongs: Place, place: Place) -> syn::Result<()> {
+    let message = format!("`{name}` belongs on {}, not on {}", belongs.name(), place.name());
+    Err(syn::Error::new(name.span(), message))
 }
 
 fn set<T>(slot: &mut Option<T>, name: &Ident, value: T) -> syn::Result<()> {
@@ -144,30 +172,12 @@ fn end(input: ParseStream<'_>, message: impl FnOnce() -> String) -> syn::Result<
 
 /// The attribute's name that is at most two letters from `unknown`.
 fn closest(unknown: &str) -> Option<&'static str> {
-    ["static", "skip", "rename", "crate"]
+    ["static", "skip", "rename", "bound", "crate"]
         .into_iter()
-        .map(|known| (distance(unknown, known), known))
+        .map(|known| (strsim::levenshtein(unknown, known), known))
         .filter(|(distance, _)| *distance <= 2)
         .min()
         .map(|(_, known)| known)
-}
-
-/// The Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut diagonal = i;
-        for (above, y) in row.iter_mut().skip(1).zip(b.chars()) {
-            let here = (left + 1).min(*above + 1).min(diagonal + usize::from(x != y));
-            diagonal = std::mem::replace(above, here);
-            left = here;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -201,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_list_is_an_error() {
-        let expected = "write `static`, `skip` or `rename = \"..\"` in it: `#[module(..)]`";
+        let expected = "write `static`, `skip`, `rename = \"..\"` or `bound = \"..\"` in it: `#[module(..)]`";
         for attributes in
             [quote!(#[module]), quote!(#[module()]), quote!(#[module = "static"]), quote!(#[module[skip]])]
         {
@@ -210,7 +220,7 @@ mod tests {
         check(
             quote!(#[module]),
             Place::Type,
-            &["write `crate = \"..\"` or `rename = \"..\"` in it: `#[module(..)]`"],
+            &["write `rename = \"..\"`, `bound = \"..\"` or `crate = \"..\"` in it: `#[module(..)]`"],
         );
     }
 
@@ -221,9 +231,13 @@ mod tests {
         check(
             quote!(#[module(frozen)]),
             Place::Field,
-            &["unknown attribute `frozen`: expected `static`, `skip` or `rename = \"..\"`"],
+            &["unknown attribute `frozen`: expected `static`, `skip`, `rename = \"..\"` or `bound = \"..\"`"],
         );
-        check(quote!(#[module(3)]), Place::Field, &["expected `static`, `skip` or `rename = \"..\"`"]);
+        check(
+            quote!(#[module(3)]),
+            Place::Field,
+            &["expected `static`, `skip`, `rename = \"..\"` or `bound = \"..\"`"],
+        );
     }
 
     #[test]
@@ -236,7 +250,7 @@ mod tests {
                 "`static` takes no value",
                 "`rename` takes a text: `rename = \"..\"`",
                 "`rename` takes a text: `rename = \"..\"`",
-                "expected `static`, `skip` or `rename = \"..\"`",
+                "expected `static`, `skip`, `rename = \"..\"` or `bound = \"..\"`",
                 "`skip` takes no value",
             ],
         );
@@ -248,6 +262,13 @@ mod tests {
         check(quote!(#[module(rename("a"))]), Place::Field, &[rename]);
         check(quote!(#[module(rename = "a" "b")]), Place::Field, &[rename]);
         check(quote!(#[module(rename = "")]), Place::Field, &["a name can not be empty"]);
+        let bound = "no bounds, such as \"T: Field, U: Static\"";
+        check(quote!(#[module(bound = "T")]), Place::Type, &[bound]);
+        check(quote!(#[module(bound = "T: Field,, U: Field")]), Place::Field, &[bound]);
+        let parsed = check(quote!(#[module(bound = "T: Field, Vec<U>: Static,")]), Place::Type, &[]);
+        assert_eq!(parsed.bound.unwrap().predicates.len(), 2);
+        let parsed = check(quote!(#[module(bound = "")]), Place::Field, &[]);
+        assert!(parsed.bound.unwrap().predicates.is_empty());
         let root = "not the path of a crate, such as \"::bridge_graph\"";
         check(quote!(#[module(crate = "a b")]), Place::Type, &[root]);
         check(quote!(#[module(crate = "")]), Place::Type, &[root]);
@@ -265,23 +286,19 @@ mod tests {
             Place::Type,
             &[
                 "`crate` stands here twice: remove one",
-                "`static` belongs on a field",
-                "`skip` belongs on a field",
+                "`static` belongs on a field, not on the type",
+                "`skip` belongs on a field, not on the type",
             ],
         );
+        check(quote!(#[module(crate = "a")]), Place::Field, &["`crate` belongs on the type, not on a field"]);
         check(
-            quote!(#[module(crate = "a")]),
-            Place::Field,
-            &["`crate` belongs on the struct, not on a field"],
+            quote!(#[module(skip, bound = "T: Field", crate = "a", rename = "b")]),
+            Place::Variant,
+            &[
+                "`skip` belongs on a field, not on a variant",
+                "`bound` belongs on the type, not on a variant",
+                "`crate` belongs on the type, not on a variant",
+            ],
         );
-    }
-
-    #[test]
-    fn distances() {
-        for (a, b, expected) in
-            [("skip", "skip", 0), ("skpi", "skip", 2), ("", "skip", 4), ("statics", "static", 1)]
-        {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
     }
 }

@@ -4,6 +4,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{Ident, Path};
 
+use crate::attribute::Bound;
 use crate::parse::{Module, Role};
 
 /// The `where` clause of the implementations.
@@ -14,8 +15,17 @@ use crate::parse::{Module, Role};
 pub(crate) fn where_clause(module: &Module, root: &Path) -> TokenStream {
     let parameters: BTreeSet<&Ident> =
         module.generics.type_params().map(|parameter| &parameter.ident).collect();
+    let written = module.generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    if let Some(Bound { predicates, .. }) = &module.bound {
+        let given = predicates.iter();
+        return quote!(where #(#written,)* #(#parameters: 'static,)* #(#given,)*);
+    }
     let mut bounds = Vec::new();
-    for field in &module.fields {
+    for field in module.groups().into_iter().flatten() {
+        if let Some(Bound { predicates, .. }) = &field.attributes.bound {
+            bounds.extend(predicates.iter().map(ToTokens::to_token_stream));
+            continue;
+        }
         let ty = &field.ty;
         let mentioned = Mentioned::of(ty.to_token_stream(), &module.ident, &parameters);
         if mentioned.parameters.is_empty() {
@@ -32,7 +42,6 @@ pub(crate) fn where_clause(module: &Module, root: &Path) -> TokenStream {
             )),
         }
     }
-    let written = module.generics.where_clause.iter().flat_map(|clause| &clause.predicates);
     quote!(where #(#written,)* #(#parameters: 'static,)* #(#bounds,)*)
 }
 
@@ -150,6 +159,33 @@ mod tests {
                 }
             ),
             quote!(where T: 'static, T: ::graph::Field,),
+        );
+    }
+
+    #[test]
+    fn bounds_can_be_given() {
+        check(
+            parse_quote!(
+                #[module(bound = "T: Mine, U: Field")]
+                struct Net<T: Clone, U> {
+                    a: Vec<T>,
+                    b: U,
+                }
+            ),
+            quote!(where T: 'static, U: 'static, T: Mine, U: Field,),
+        );
+        check(
+            parse_quote!(
+                enum Net<T, U> {
+                    A {
+                        #[module(bound = "T: Mine")]
+                        a: Vec<T>,
+                    },
+                    B(U),
+                    C(#[module(bound = "")] [U; 2]),
+                }
+            ),
+            quote!(where T: 'static, U: 'static, T: Mine, U: ::graph::Field,),
         );
     }
 }

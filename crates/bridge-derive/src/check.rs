@@ -3,18 +3,13 @@ use std::collections::BTreeMap;
 use syn::{Data, DeriveInput, GenericParam, Member};
 
 use crate::errors::Errors;
-use crate::parse::{Field, Key, Module, Role};
+use crate::parse::{Body, Field, Key, Module, Role, Variant};
 
 /// Refuses types that have no module form.
 pub(crate) fn check_type(input: &DeriveInput, errors: &mut Errors) {
     match &input.data {
-        Data::Struct(_) => {}
-        Data::Enum(_) => errors.push(
-            &input.ident,
-            "an enum can not be a module: write a struct with one `Option` field for each variant, or mark \
-             the field that holds the enum `#[module(static)]` if it is configuration",
-        ),
-        Data::Union(_) => errors.push(&input.ident, "a union can not be a module: write a struct"),
+        Data::Struct(_) | Data::Enum(_) => {}
+        Data::Union(_) => errors.push(&input.ident, "a union can not be a module: write a struct or an enum"),
     }
     for parameter in &input.generics.params {
         let attributes = match parameter {
@@ -30,20 +25,28 @@ pub(crate) fn check_type(input: &DeriveInput, errors: &mut Errors) {
             }
         };
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("module")) {
-            errors.push(attribute, "`#[module(..)]` belongs on the struct or on one of its fields");
+            errors.push(attribute, "`#[module(..)]` belongs on the type or on one of its fields");
         }
     }
 }
 
-/// Refuses attributes that exclude each other, and fields that could not be told apart.
+/// Refuses attributes that exclude each other, and variants and fields that could not be told apart.
 pub(crate) fn check_module(module: &Module, errors: &mut Errors) {
-    for field in &module.fields {
-        check_conflicts(field, errors);
+    for fields in module.groups() {
+        for field in fields {
+            check_conflicts(field, module, errors);
+        }
+        check_keys(fields, errors);
     }
-    check_keys(&module.fields, errors);
+    if let Body::Enum(variants) = &module.body {
+        check_variants(variants, errors);
+    }
 }
 
-fn check_conflicts(field: &Field, errors: &mut Errors) {
+fn check_conflicts(field: &Field, module: &Module, errors: &mut Errors) {
+    if let (Some(bound), Some(_)) = (&field.attributes.bound, &module.bound) {
+        errors.push(&bound.name, "the type has a `bound` for all of its fields: remove one");
+    }
     let Some(skip) = &field.attributes.skip else { return };
     if field.attributes.static_.is_some() {
         errors.push(
@@ -73,6 +76,20 @@ fn check_keys(fields: &[Field], errors: &mut Errors) {
     }
 }
 
+fn check_variants(variants: &[Variant], errors: &mut Errors) {
+    let mut known: BTreeMap<&str, &Variant> = BTreeMap::new();
+    for variant in variants {
+        let Some(other) = known.insert(&variant.name, variant) else { continue };
+        // Of the two, one was renamed, or both were.
+        let (renamed, other) =
+            if variant.attributes.rename.is_some() { (variant, other) } else { (other, variant) };
+        errors.push(
+            &renamed.attributes.rename,
+            format!("the variant `{}` has the name `{}` too: choose another", other.ident, renamed.name),
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use quote::quote;
@@ -92,7 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn structs_are_fine() {
+    fn structs_and_enums_are_fine() {
+        check(
+            quote!(
+                enum Either<T> {
+                    A(T),
+                    B { a: T, b: u32 },
+                    C,
+                }
+            ),
+            &[],
+        );
         check(
             quote!(
                 struct Identity;
@@ -119,16 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_are_refused() {
-        check(
-            quote!(
-                enum Either {
-                    A(Linear),
-                    B,
-                }
-            ),
-            &["one `Option` field for each variant"],
-        );
+    fn unions_are_refused() {
         check(quote!(union Bits { a: u32, b: f32 }), &["write a struct"]);
     }
 
@@ -151,7 +169,7 @@ mod tests {
             quote!(
                 struct Head<#[module(static)] T>(T);
             ),
-            &["belongs on the struct"],
+            &["belongs on the type"],
         );
     }
 
@@ -168,6 +186,45 @@ mod tests {
             ),
             &["remove one", "remove `rename` or `skip`"],
         );
+    }
+
+    #[test]
+    fn bounds_stand_in_one_place() {
+        let tokens = quote!(
+            #[module(bound = "T: Field")]
+            struct Net<T> {
+                #[module(bound = "T: Field")]
+                a: T,
+            }
+        );
+        check(tokens, &["remove one"]);
+    }
+
+    #[test]
+    fn two_variants_with_one_name() {
+        let tokens = quote!(
+            enum Head {
+                #[module(rename = "Own")]
+                A,
+                Own(Param),
+                #[module(rename = "Shared")]
+                B,
+            }
+        );
+        check(tokens, &["the variant `Own` has the name `Own` too"]);
+        let tokens = quote!(
+            enum Head {
+                A {
+                    #[module(rename = "b")]
+                    a: A,
+                    b: B,
+                },
+                B {
+                    b: B,
+                },
+            }
+        );
+        check(tokens, &["the field `b` has the name `b` too"]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{DeriveInput, GenericParam, LitStr, Member, Path, parse_quote};
+use syn::{DeriveInput, GenericParam, Ident, LitStr, Member, Path, parse_quote};
 
 use crate::bounds::where_clause;
 use crate::check::{check_module, check_type};
 use crate::errors::Errors;
-use crate::parse::{Key, Module, Role};
+use crate::parse::{Body, Field, Key, Module, Role, Variant};
 
 /// The whole derive; `root` is the path of the crate that the expansion names by default.
 pub(crate) fn derive(input: TokenStream, root: &str) -> TokenStream {
@@ -30,54 +30,129 @@ pub(crate) fn derive(input: TokenStream, root: &str) -> TokenStream {
 }
 
 fn expand(module: &Module, root: &Path) -> TokenStream {
-    let (mut keys, mut visits) = (Vec::new(), Vec::new());
-    let (mut rebuilds, mut values) = (Vec::new(), Vec::new());
-    for (number, field) in module.fields.iter().enumerate() {
-        let (member, ty) = (respan(&field.member), &field.ty);
-        let role = field.role();
-        if role == Role::Skip {
-            values.push(quote!(#member: <#ty as ::core::default::Default>::default()));
-            continue;
+    let mut keys = Keys { root, statics: Vec::new() };
+    let name = LitStr::new(&module.name, Span::call_site());
+    let bodies = match &module.body {
+        Body::Struct(fields) => {
+            let steps = Steps::of(fields, &mut keys, |field, _| {
+                let member = respan(&field.member);
+                quote!(&self.#member)
+            });
+            let Steps { visits, rebuilds, values, .. } = steps;
+            let structure = quote!(#root::Structure::Module(#root::private::Name::from_static(&#name)));
+            Bodies {
+                visit: quote!(
+                    visitor.enter(#structure, ::core::option::Option::Some(self))?;
+                    #(#visits)*
+                    visitor.exit()
+                ),
+                rebuild: quote!(
+                    source.enter(&#structure)?;
+                    #(#rebuilds)*
+                    source.exit()?;
+                    ::core::result::Result::Ok(Self { #(#values,)* })
+                ),
+            }
         }
-        let key = format_ident!("__KEY_{number}");
-        let value = format_ident!("field_{number}");
-        let path_key = match &field.key {
+        Body::Enum(variants) => of_enum(variants, &name, root, &mut keys),
+    };
+    let (keys, directions) = (keys.statics, directions(root));
+    implementations(module, root, &where_clause(module, root), &quote!(#(#keys)* #directions), &bodies)
+}
+
+fn of_enum(variants: &[Variant], name: &LitStr, root: &Path, keys: &mut Keys<'_>) -> Bodies {
+    let (mut visits, mut rebuilds) = (Vec::new(), Vec::new());
+    for variant in variants {
+        let steps = Steps::of(&variant.fields, keys, |_, binding| quote!(#binding));
+        let Steps { patterns, visits: fields, rebuilds: reads, values } = steps;
+        let mut ident = variant.ident.clone();
+        ident.set_span(Span::call_site());
+        let variant = LitStr::new(&variant.name, Span::call_site());
+        visits.push(quote!(
+            Self::#ident { #(#patterns,)* .. } => {
+                let variant = #root::Structure::variant(&#name, &#variant);
+                visitor.enter(variant, ::core::option::Option::Some(self))?;
+                #(#fields)*
+            }
+        ));
+        rebuilds.push(quote!(
+            #variant => {
+                #(#reads)*
+                source.exit()?;
+                ::core::result::Result::Ok(Self::#ident { #(#values,)* })
+            }
+        ));
+    }
+    let names = variants.iter().map(|variant| &variant.name);
+    Bodies {
+        visit: match variants {
+            [] => quote!(match *self {}),
+            _ => quote!(
+                match self { #(#visits)* }
+                visitor.exit()
+            ),
+        },
+        rebuild: quote!(
+            match source.enter_variant(&#root::private::Name::from_static(&#name))? {
+                #(#rebuilds)*
+                other => ::core::result::Result::Err(source.unknown_variant(#name, other, &[#(#names),*])),
+            }
+        ),
+    }
+}
+
+/// The statics that hold the keys of fields.
+struct Keys<'a> {
+    root: &'a Path,
+    statics: Vec<TokenStream>,
+}
+
+impl Keys<'_> {
+    fn add(&mut self, key: &Key) -> Ident {
+        let root = self.root;
+        let ident = format_ident!("__KEY_{}", self.statics.len());
+        let key = match key {
             Key::Index(index) => quote!(#root::private::PathKey::Index(#index)),
             Key::Name(name) => quote!(#root::private::PathKey::from_static(&#name)),
         };
-        keys.push(quote!(static #key: #root::private::PathKey = #path_key;));
-        let (visit, rebuild) = match role {
-            Role::Static => (
-                quote!((__static::<#ty>().0)(visitor, &#key, &self.#member)?;),
-                quote!(let #value = (__static::<#ty>().1)(source, &#key)?;),
-            ),
-            _ => (
-                quote!((__child::<#ty>().0)(visitor, &#key, &self.#member)?;),
-                quote!(let #value = (__child::<#ty>().1)(source, &#key)?;),
-            ),
-        };
-        visits.push(visit);
-        rebuilds.push(rebuild);
-        values.push(quote!(#member: #value));
+        self.statics.push(quote!(static #ident: #root::private::PathKey = #key;));
+        ident
     }
+}
 
-    let name = LitStr::new(&module.name, Span::call_site());
-    let structure = quote!(#root::Structure::Module(#root::private::Name::from_static(&#name)));
-    let bodies = Bodies {
-        visit: quote!(
-            visitor.enter(#structure, ::core::option::Option::Some(self))?;
-            #(#visits)*
-            visitor.exit()
-        ),
-        rebuild: quote!(
-            source.enter(&#structure)?;
-            #(#rebuilds)*
-            source.exit()?;
-            ::core::result::Result::Ok(Self { #(#values,)* })
-        ),
-    };
-    let directions = directions(root);
-    implementations(module, root, &where_clause(module, root), &quote!(#(#keys)* #directions), &bodies)
+/// What is done with fields that stand side by side.
+#[derive(Default)]
+struct Steps {
+    /// Binds them, in a pattern.
+    patterns: Vec<TokenStream>,
+    visits: Vec<TokenStream>,
+    rebuilds: Vec<TokenStream>,
+    values: Vec<TokenStream>,
+}
+
+impl Steps {
+    /// `place` is where a field is found, given the name that a pattern binds it to.
+    fn of(fields: &[Field], keys: &mut Keys<'_>, place: impl Fn(&Field, &Ident) -> TokenStream) -> Self {
+        let mut steps = Self::default();
+        for (number, field) in fields.iter().enumerate() {
+            let (member, ty) = (respan(&field.member), &field.ty);
+            let direction = match field.role() {
+                Role::Skip => {
+                    steps.values.push(quote!(#member: <#ty as ::core::default::Default>::default()));
+                    continue;
+                }
+                Role::Static => quote!(__static),
+                Role::Child => quote!(__child),
+            };
+            let (key, binding) = (keys.add(&field.key), format_ident!("field_{number}"));
+            let place = place(field, &binding);
+            steps.patterns.push(quote!(#member: #binding));
+            steps.visits.push(quote!((#direction::<#ty>().0)(visitor, &#key, #place)?;));
+            steps.rebuilds.push(quote!(let #binding = (#direction::<#ty>().1)(source, &#key)?;));
+            steps.values.push(quote!(#member: #binding));
+        }
+        steps
+    }
 }
 
 /// A member with the expansion's own span: for a deprecated field, it does not count as a use.
@@ -200,11 +275,11 @@ mod tests {
             "::graph",
             &[
                 "Name::from_static(&\"Net\")",
-                "static __KEY_1: ::graph::private::PathKey = ::graph::private::PathKey::from_static(&\"first\");",
-                "(__static::<Config>().0)(visitor, &__KEY_1, &self.first)?; \
-                 (__child::<Linear>().0)(visitor, &__KEY_2, &self.second)?; visitor.exit()",
-                "let field_1 = (__static::<Config>().1)(source, &__KEY_1)?; \
-                 let field_2 = (__child::<Linear>().1)(source, &__KEY_2)?; source.exit()?;",
+                "static __KEY_0: ::graph::private::PathKey = ::graph::private::PathKey::from_static(&\"first\");",
+                "(__static::<Config>().0)(visitor, &__KEY_0, &self.first)?; \
+                 (__child::<Linear>().0)(visitor, &__KEY_1, &self.second)?; visitor.exit()",
+                "let field_1 = (__static::<Config>().1)(source, &__KEY_0)?; \
+                 let field_2 = (__child::<Linear>().1)(source, &__KEY_1)?; source.exit()?;",
                 "cache: <Cache as ::core::default::Default>::default()",
             ],
             &["compile_error"],
@@ -221,6 +296,43 @@ mod tests {
             "::default_root",
             &["impl mine::graph::Visit for Net", "mine::graph::private::PathKey::Index(0usize)"],
             &["default_root"],
+        );
+    }
+
+    #[test]
+    fn variants_are_matched() {
+        check(
+            quote!(
+                enum Head {
+                    Tied,
+                    #[module(rename = "own")]
+                    Own {
+                        kernel: Param,
+                        #[module(skip)]
+                        cache: Cache,
+                    },
+                    Two(Param, Param),
+                }
+            ),
+            "::graph",
+            &[
+                "Self::Tied { .. } => { let variant = ::graph::Structure::variant(&\"Head\", &\"Tied\");",
+                "Self::Own { kernel: field_1, .. } => { let variant = ::graph::Structure::variant(&\"Head\", &\"own\");",
+                "Self::Two { 0: field_0, 1: field_1, .. }",
+                "\"own\" => { let field_1 = (__child::<Param>().1)(source, &__KEY_0)?; source.exit()?; \
+                 ::core::result::Result::Ok(Self::Own { cache: <Cache as ::core::default::Default>::default(), \
+                 kernel: field_1, })",
+                "source.unknown_variant(\"Head\", other, &[\"Tied\", \"own\", \"Two\"])",
+            ],
+            &["compile_error"],
+        );
+        check(
+            quote!(
+                enum Never {}
+            ),
+            "::graph",
+            &["match *self {}"],
+            &["compile_error"],
         );
     }
 

@@ -1,7 +1,7 @@
 use syn::ext::IdentExt;
-use syn::{Data, DeriveInput, GenericParam, Generics, Ident, Member, Path, Type};
+use syn::{Data, DeriveInput, Fields, GenericParam, Generics, Ident, LitStr, Member, Path, Type};
 
-use crate::attribute::{Attributes, Place};
+use crate::attribute::{Attributes, Bound, Place};
 use crate::errors::Errors;
 
 /// A type that derives, as the later steps see it.
@@ -12,7 +12,23 @@ pub(crate) struct Module {
     pub(crate) root: Option<Path>,
     /// The name in files and messages.
     pub(crate) name: String,
-    /// In order of their keys.
+    /// The bounds in place of those that the fields lead to.
+    pub(crate) bound: Option<Bound>,
+    pub(crate) body: Body,
+}
+
+/// The fields, always in order of their keys.
+pub(crate) enum Body {
+    Struct(Vec<Field>),
+    Enum(Vec<Variant>),
+}
+
+/// A variant of an enum.
+pub(crate) struct Variant {
+    pub(crate) ident: Ident,
+    /// The name in files and messages.
+    pub(crate) name: String,
+    pub(crate) attributes: Attributes,
     pub(crate) fields: Vec<Field>,
 }
 
@@ -53,24 +69,17 @@ impl Field {
 }
 
 impl Module {
-    /// Reads a type and its attributes. A type that is not a struct has no fields here.
+    /// Reads a type and its attributes. A union has no fields here.
     pub(crate) fn parse(input: DeriveInput, errors: &mut Errors) -> Self {
         let attributes = Attributes::parse(&input.attrs, Place::Type, errors);
-        let mut fields = Vec::new();
-        if let Data::Struct(data) = input.data {
-            let members: Vec<_> = data.fields.members().collect();
-            for ((index, field), member) in data.fields.into_iter().enumerate().zip(members) {
-                let attributes = Attributes::parse(&field.attrs, Place::Field, errors);
-                let key = match (&attributes.rename, &field.ident) {
-                    (Some(name), _) => Key::Name(name.value()),
-                    (None, Some(ident)) => Key::Name(ident.unraw().to_string()),
-                    (None, None) => Key::Index(index),
-                };
-                fields.push(Field { member, ty: field.ty, key, attributes });
+        let body = match input.data {
+            Data::Struct(data) => Body::Struct(fields(data.fields, errors)),
+            Data::Enum(data) => {
+                Body::Enum(data.variants.into_iter().map(|variant| Variant::parse(variant, errors)).collect())
             }
-        }
-        fields.sort_by(|a, b| a.key.cmp(&b.key));
-        let name = attributes.rename.map_or_else(|| input.ident.unraw().to_string(), |name| name.value());
+            Data::Union(_) => Body::Struct(Vec::new()),
+        };
+        let name = name(&attributes, &input.ident);
         let mut generics = input.generics;
         // The implementations repeat the parameters, where an attribute has no business.
         for parameter in &mut generics.params {
@@ -80,8 +89,49 @@ impl Module {
                 GenericParam::Lifetime(parameter) => parameter.attrs.clear(),
             }
         }
-        Self { ident: input.ident, generics, root: attributes.root, name, fields }
+        let Attributes { root, bound, .. } = attributes;
+        Self { ident: input.ident, generics, root, name, bound, body }
     }
+
+    /// The groups of fields that stand side by side: one of a struct, one for each variant of an enum.
+    pub(crate) fn groups(&self) -> Vec<&[Field]> {
+        match &self.body {
+            Body::Struct(fields) => vec![fields],
+            Body::Enum(variants) => variants.iter().map(|variant| &*variant.fields).collect(),
+        }
+    }
+}
+
+impl Variant {
+    fn parse(variant: syn::Variant, errors: &mut Errors) -> Self {
+        let attributes = Attributes::parse(&variant.attrs, Place::Variant, errors);
+        let name = name(&attributes, &variant.ident);
+        Self { ident: variant.ident, name, attributes, fields: fields(variant.fields, errors) }
+    }
+}
+
+fn name(attributes: &Attributes, ident: &Ident) -> String {
+    attributes.rename.as_ref().map_or_else(|| ident.unraw().to_string(), LitStr::value)
+}
+
+fn fields(fields: Fields, errors: &mut Errors) -> Vec<Field> {
+    let members: Vec<_> = fields.members().collect();
+    let mut parsed: Vec<_> = fields
+        .into_iter()
+        .zip(members)
+        .enumerate()
+        .map(|(index, (field, member))| {
+            let attributes = Attributes::parse(&field.attrs, Place::Field, errors);
+            let key = match (&attributes.rename, &field.ident) {
+                (Some(name), _) => Key::Name(name.value()),
+                (None, Some(ident)) => Key::Name(ident.unraw().to_string()),
+                (None, None) => Key::Index(index),
+            };
+            Field { member, ty: field.ty, key, attributes }
+        })
+        .collect();
+    parsed.sort_by(|a, b| a.key.cmp(&b.key));
+    parsed
 }
 
 #[cfg(test)]
@@ -95,7 +145,8 @@ mod tests {
         let module = Module::parse(syn::parse2(tokens).unwrap(), &mut errors);
         assert_eq!(errors.messages(), [""; 0]);
         assert_eq!(module.name, name);
-        let fields: Vec<_> = module.fields.iter().map(|field| (field.key.clone(), field.role())).collect();
+        let [fields] = module.groups()[..] else { panic!("several groups of fields") };
+        let fields: Vec<_> = fields.iter().map(|field| (field.key.clone(), field.role())).collect();
         assert_eq!(fields, expected);
     }
 
@@ -166,5 +217,28 @@ mod tests {
             "struct",
             &[],
         );
+    }
+
+    #[test]
+    fn variants_have_their_own_fields() {
+        let mut errors = Errors::default();
+        let tokens = quote!(
+            enum Head {
+                Tied,
+                #[module(rename = "own")]
+                Own {
+                    kernel: Param,
+                    bias: Option<Param>,
+                },
+                r#Type(Param, #[module(static)] Config),
+            }
+        );
+        let module = Module::parse(syn::parse2(tokens).unwrap(), &mut errors);
+        assert_eq!(errors.messages(), [""; 0]);
+        let Body::Enum(variants) = &module.body else { panic!("no enum") };
+        let names: Vec<_> = variants.iter().map(|variant| variant.name.as_str()).collect();
+        assert_eq!(names, ["Tied", "own", "Type"]);
+        let keys: Vec<_> = module.groups().into_iter().flatten().map(|field| field.key.clone()).collect();
+        assert_eq!(keys, [named("bias"), named("kernel"), Key::Index(0), Key::Index(1)]);
     }
 }

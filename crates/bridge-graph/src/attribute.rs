@@ -59,7 +59,11 @@ impl fmt::Debug for EncodedValue {
     }
 }
 
-/// A value that can be static: it compares, prints, and has a serde form.
+/// A value that can be static: it compares, prints, and has a serde form. Every [`Static`] is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can not be a static value",
+    note = "derive `Clone`, `Debug`, `PartialEq`, serde's `Serialize` and `Deserialize` for `{Self}`"
+)]
 pub trait StaticValue: Any + Send + Sync + fmt::Debug {
     /// True if the other is of the same type and equal.
     fn equals(&self, other: &dyn StaticValue) -> bool;

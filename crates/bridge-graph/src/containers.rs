@@ -176,6 +176,10 @@ fn map_key<K: MapKey>(key: &PathKey, source: &Source<'_>) -> Result<K> {
 }
 
 /// What can be the key of a map of modules or variables.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can not be the key of a map of modules or variables",
+    note = "use `String` or an integer as the key, or write `impl MapKey for {Self}`"
+)]
 pub trait MapKey: Ord + std::hash::Hash + Send + Sync + 'static {
     /// The step of the path.
     fn to_path_key(&self) -> PathKey;

@@ -41,6 +41,10 @@ impl fmt::Debug for DynamicType {
 }
 
 /// What every module can do that can stand in a `Box<dyn StatefulModule>`. Implemented for all that are a [`Field`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stateful module",
+    note = "write `#[derive(StatefulModule)]` on `{Self}`"
+)]
 pub trait BoxableModule: Visit + Any {
     #[doc(hidden)]
     fn rebuild_boxed(&self) -> Rebuild<Box<dyn StatefulModule>>;

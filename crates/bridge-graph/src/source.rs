@@ -179,12 +179,12 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// An enum begins: the variant that it is.
-    pub fn enter_variant(&mut self, name: &Name) -> Result<&'a Name> {
+    /// An enum begins: the name of the variant that it is.
+    pub fn enter_variant(&mut self, name: &Name) -> Result<&'a str> {
         let expected = || format!("a variant of `{name}`");
         let entry = self.next("a variant of an enum")?;
         match &entry.def {
-            Def::Enter(Structure::Variant(names)) if names.0 == *name => Ok(&names.1),
+            Def::Enter(Structure::Variant(names)) if names.0 == *name => Ok(names.1.as_str()),
             other => Err(self.structure(expected(), other)),
         }
     }
@@ -460,6 +460,16 @@ impl<'a> Source<'a> {
 
     pub(crate) fn misfits_since(&self, before: &Position) -> usize {
         self.misfit.len() - before.misfit.len()
+    }
+
+    /// The error of a variant that the enum being rebuilt does not have.
+    pub fn unknown_variant(&self, name: &str, found: &str, known: &[&str]) -> bridge_vars::Error {
+        let known: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
+        let expected = match known.is_empty() {
+            true => format!("no variant of `{name}`, which has none"),
+            false => format!("a variant of `{name}`: {}", known.join(", ")),
+        };
+        self.structure_text(&expected, format!("`{found}`"))
     }
 
     /// The error of a description that does not fit the type being rebuilt.

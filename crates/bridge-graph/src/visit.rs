@@ -89,6 +89,10 @@ impl Structure {
 /// [`iter_graph`](crate::iter_graph).
 ///
 /// What has no method of the implementation's own is passed over.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can not walk over a module",
+    note = "write `impl Visitor for {Self}`, or pass a closure to `iter_graph` or `iter_variables`"
+)]
 pub trait Visitor {
     /// A node begins; its children follow. `module` is there for a derived module.
     fn enter(&mut self, structure: Structure, module: Option<&dyn StatefulModule>) -> Result<()> {

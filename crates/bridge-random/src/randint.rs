@@ -77,6 +77,10 @@ pub fn randint_vec<I: RandomInteger>(
 }
 
 /// The integers that [`randint_vec`] draws: those of 8, 16, 32 and 64 bits.
+#[diagnostic::on_unimplemented(
+    message = "no integers of type `{Self}` can be drawn",
+    note = "draw `i8`, `i16`, `i32`, `i64`, `u8`, `u16`, `u32` or `u64`"
+)]
 pub trait RandomInteger: private::Draw {}
 
 mod private {

@@ -40,6 +40,10 @@ use crate::OptimizerError;
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
 #[doc(alias("GradientTransformation", "GradientTransform"))]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how parameters change",
+    note = "use `Sgd` or `AdamW`, or write `impl UpdateRule for {Self}`"
+)]
 pub trait UpdateRule {
     /// The names of the tensors to remember for each parameter, none of them `step`. They begin as zeros,
     /// in the shape of the parameter. Must stay the same over the life of an optimizer.

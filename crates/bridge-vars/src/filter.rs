@@ -132,6 +132,10 @@ impl Filter {
 }
 
 /// The typed handles (`Param`, ..), for [`Filter::of`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a type of variable",
+    note = "name a handle: `Filter::of::<Param>()`; declare one of your own by `kinds! {{ pub Scale(ScaleKind) in \"scales\"; }}`"
+)]
 pub trait IsKind {
     /// The kind.
     type Kind: VariableKind;

@@ -48,6 +48,10 @@ struct Buffer {
 }
 
 /// A leaf whose type a higher layer knows, such as the description of a module.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can not be the value of a variable",
+    note = "store a tensor, a `Key` or a `u32`, or write `impl Opaque for {Self}`"
+)]
 pub trait Opaque: Any + Send + Sync + fmt::Debug {
     /// What it is, for messages and files.
     fn type_name(&self) -> &'static str;

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bridge_graph::{
-    Field, GraphDef, Program, Registry, Shared, Source, StatefulModule, Structure, Visit, Visitor,
-};
+use bridge_graph::{Field, GraphDef, Program, Registry, Shared, Source, StatefulModule, Visit, Visitor};
 use bridge_graph::{
     WeakShared, clone, find_duplicates, merge, split, split_by, state, update, variable_at, variables,
 };
-use bridge_vars::{BatchStat, Filter, Name, Param, PathKey, Result, State, Variable};
+use bridge_vars::{BatchStat, Filter, Param, Result, State, Variable};
 use indexmap::IndexMap;
 use proptest::prelude::*;
 
@@ -30,46 +28,11 @@ struct Node {
     boxed: Vec<Anything>,
 }
 
-/// An enum, its field trait written by hand.
-#[derive(Debug)]
+#[derive(Debug, StatefulModule)]
 enum Choice {
     Nothing,
     One(Variable),
     Two { first: Variable, number: u8 },
-}
-
-static FIRST: PathKey = PathKey::from_static(&"first");
-static NUMBER: PathKey = PathKey::from_static(&"number");
-
-impl Visit for Choice {
-    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        match self {
-            Self::Nothing => visitor.enter(Structure::variant(&"Choice", &"Nothing"), None)?,
-            Self::One(variable) => {
-                visitor.enter(Structure::variant(&"Choice", &"One"), None)?;
-                visitor.child(&PathKey::Index(0), variable)?;
-            }
-            Self::Two { first, number } => {
-                visitor.enter(Structure::variant(&"Choice", &"Two"), None)?;
-                visitor.child(&FIRST, first)?;
-                visitor.child(&NUMBER, number)?;
-            }
-        }
-        visitor.exit()
-    }
-}
-impl Field for Choice {
-    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
-        let variant = source.enter_variant(&Name::from_static(&"Choice"))?.clone();
-        let choice = match variant.as_str() {
-            "Nothing" => Self::Nothing,
-            "One" => Self::One(source.child(&PathKey::Index(0))?),
-            "Two" => Self::Two { first: source.child(&FIRST)?, number: source.child(&NUMBER)? },
-            other => return Err(source.unexpected("a variant of Choice", other.to_owned())),
-        };
-        source.exit()?;
-        Ok(choice)
-    }
 }
 
 /// A boxed module, printable.

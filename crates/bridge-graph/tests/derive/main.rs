@@ -3,6 +3,8 @@
 #![deny(deprecated, trivial_bounds, private_bounds)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod enums;
+
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
@@ -386,6 +388,35 @@ fn root() {
     #[module(crate = "renamed::graph")]
     struct Net(Param);
     check(&Net(param(1.)), "Net", &["0"]);
+}
+
+#[test]
+fn given_bounds_replace_the_derived_ones() {
+    trait Layer: Field {}
+    impl Layer for Linear {}
+
+    // Generic types that contain each other: the bounds of one would need those of the other.
+    #[derive(StatefulModule)]
+    #[module(bound = "T: Field")]
+    struct Even<T> {
+        value: T,
+        odd: Option<Box<Odd<T>>>,
+    }
+    #[derive(StatefulModule)]
+    struct Odd<T>(#[module(bound = "T: Field")] Vec<Even<T>>);
+    let even = Even { value: param(1.), odd: None };
+    let even = Even { value: param(2.), odd: Some(Box::new(Odd(vec![even]))) };
+    check(&even, "Even", &["odd.0.0.value", "value"]);
+
+    #[derive(StatefulModule)]
+    struct Stack<L: Layer> {
+        #[module(bound = "")]
+        layers: Vec<L>,
+    }
+    fn stack<L: Layer>(layers: Vec<L>) {
+        check(&Stack { layers }, "Stack", &["layers.0.kernel"]);
+    }
+    stack(vec![linear(1.)]);
 }
 
 #[test]
