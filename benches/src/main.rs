@@ -1,6 +1,6 @@
 //! Measures speed: `cargo xtask bench [NAME]`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user there")]
 
 mod harness;

@@ -1,6 +1,7 @@
 //! Every row, one module for each group.
 
 mod call;
+mod file;
 mod graph;
 mod machine;
 mod random;
@@ -11,7 +12,7 @@ use crate::peer::Peers;
 
 /// The rows in the order that they run in.
 pub(crate) fn all(peers: &Peers) -> Vec<Entry> {
-    [random::rows(), vars::rows(), graph::rows(peers), call::rows(), machine::rows()]
+    [random::rows(), vars::rows(), graph::rows(peers), call::rows(), file::rows(), machine::rows()]
         .into_iter()
         .flatten()
         .collect()

@@ -7,7 +7,7 @@ use candle_bridge::functional::{Dense, FunctionalModule};
 use candle_bridge::graph::{Rngs, state};
 use candle_bridge::random::{self, Initializer, key};
 use candle_bridge::stateful::{Linear, LinearConfig};
-use candle_bridge::train::{load_as, save};
+use candle_bridge::train::{load, save};
 use candle_bridge::vars::Result;
 use candle_bridge::wrappers::{ToStateful, lazy_init};
 use candle_core::{DType, Device, Shape, Tensor};
@@ -74,7 +74,7 @@ fn a_closure_is_absent_after_a_file_and_says_so_when_it_is_needed() -> Result<()
     let model = ToStateful::new(dense(), key(0))?.lazy_init(&x())?;
     let folder = std::env::temp_dir().join(format!("closure-{}.safetensors", std::process::id()));
     save(&folder, &model)?;
-    let loaded: ToStateful<Dense> = load_as(&folder, &device())?;
+    let loaded: ToStateful<Dense> = load(&folder, &device())?;
     std::fs::remove_file(&folder).unwrap();
     // What was initialised needs no initializer.
     assert!(state(&loaded)?.identical(&state(&model)?)?);

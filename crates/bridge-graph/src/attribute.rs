@@ -31,14 +31,18 @@ pub enum Attribute {
 
 /// A static value as a file has it, and as the type that asked for it reads it.
 pub struct EncodedValue {
-    json: Json,
+    json: String,
     read: OnceLock<Box<dyn StaticValue>>,
 }
 
 impl EncodedValue {
-    /// What a file has.
-    pub fn json(&self) -> &Json {
+    /// What a file has: JSON.
+    pub fn json(&self) -> &str {
         &self.json
+    }
+
+    fn parsed(&self) -> Option<Json> {
+        serde_json::from_str(&self.json).ok()
     }
 
     /// The value as a `T`; read once for the first type that asks.
@@ -47,7 +51,7 @@ impl EncodedValue {
         if let Some(read) = read.and_then(<dyn Any>::downcast_ref::<T>) {
             return Ok(read.clone());
         }
-        let value = T::deserialize(&self.json)?;
+        let value: T = serde_json::from_str(&self.json)?;
         self.read.get_or_init(|| Box::new(value.clone()));
         Ok(value)
     }
@@ -55,7 +59,7 @@ impl EncodedValue {
 
 impl fmt::Debug for EncodedValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.json.fmt(f)
+        f.write_str(&self.json)
     }
 }
 
@@ -92,7 +96,7 @@ impl<T: Static> StaticValue for T {
     fn encode(&self) -> Result<Json, String> {
         let json = serde_json::to_value(self).map_err(|error| error.to_string())?;
         // An infinity becomes `null`, and a type may skip a field: neither may be lost unnoticed.
-        match serde_json::from_value::<T>(json.clone()) {
+        match serde_json::from_str::<T>(&json.to_string()) {
             Ok(back) if &back == self => Ok(json),
             Ok(back) => Err(format!("it would read back as {back:?}")),
             Err(error) => Err(format!("it would not read back: {error}")),
@@ -109,9 +113,11 @@ impl PartialEq for Attribute {
             (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Typed(a), Self::Typed(b)) => a.equals(&**b),
-            (Self::Encoded(a), Self::Encoded(b)) => a.json == b.json,
+            (Self::Encoded(a), Self::Encoded(b)) => {
+                a.json == b.json || a.parsed().is_some_and(|parsed| Some(parsed) == b.parsed())
+            }
             (Self::Typed(typed), Self::Encoded(file)) | (Self::Encoded(file), Self::Typed(typed)) => {
-                typed.encode().is_ok_and(|encoded| encoded == file.json)
+                typed.encode().is_ok_and(|encoded| Some(encoded) == file.parsed())
             }
             _ => false,
         }
@@ -137,8 +143,12 @@ impl Attribute {
     }
 
     /// A value as a file has it.
-    pub fn encoded(json: Json) -> Self {
-        Self::Encoded(Arc::new(EncodedValue { json, read: OnceLock::new() }))
+    ///
+    /// # Errors
+    /// If the text is no JSON.
+    pub fn encoded(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str::<serde::de::IgnoredAny>(json)?;
+        Ok(Self::Encoded(Arc::new(EncodedValue { json: json.into(), read: OnceLock::new() })))
     }
 
     /// The value as a `T`, if it is one.

@@ -56,8 +56,9 @@ enum FileDef {
     Text {
         value: String,
     },
+    /// JSON in a text: only the value's own type knows how much of it is too much.
     Value {
-        value: Json,
+        value: String,
     },
     Flag {
         on: bool,
@@ -136,8 +137,12 @@ impl Program {
     /// # Errors
     /// If it is not what was written.
     pub fn decode(json: &Json, device: &Device) -> Result<Self> {
-        let entries = Vec::<FileEntry>::deserialize(json).map_err(bridge_vars::Error::new)?;
-        let entries = entries.into_iter().map(|entry| {
+        // One by one: the form that files have takes several times the room.
+        let Json::Array(listed) = json else {
+            return Err(foreign(&Path::root(), "a list", "no list".into()));
+        };
+        let entries = listed.iter().map(|entry| {
+            let entry = FileEntry::deserialize(entry).map_err(bridge_vars::Error::new)?;
             Ok(Entry { key: decode_key(&entry.key)?, def: decode_def(entry.def, &entry.key, device)? })
         });
         let entries = entries.collect::<Result<Vec<_>>>()?;
@@ -221,13 +226,16 @@ fn encode_def(def: &Def, path: impl Fn() -> Path) -> Result<FileDef> {
             Attribute::UInt(value) => FileDef::UInt { value: *value },
             Attribute::Float(value) => FileDef::Float { value: Some(*value), bits: value.to_bits() },
             Attribute::Text(value) => FileDef::Text { value: value.to_string() },
-            Attribute::Encoded(value) => FileDef::Value { value: value.json().clone() },
+            Attribute::Encoded(value) => FileDef::Value { value: value.json().into() },
             Attribute::Typed(value) => FileDef::Value {
-                value: value.encode().map_err(|reason| GraphError::Static {
-                    path: path(),
-                    value: format!("{value:?}"),
-                    reason,
-                })?,
+                value: value
+                    .encode()
+                    .map_err(|reason| GraphError::Static {
+                        path: path(),
+                        value: format!("{value:?}"),
+                        reason,
+                    })?
+                    .to_string(),
             },
         },
         Def::Flag(on) => FileDef::Flag { on: *on },
@@ -267,7 +275,9 @@ fn decode_def(def: FileDef, path: &Path, device: &Device) -> Result<Def> {
         FileDef::UInt { value } => Def::Attribute(Attribute::UInt(value)),
         FileDef::Float { bits, .. } => Def::Attribute(Attribute::Float(f64::from_bits(bits))),
         FileDef::Text { value } => Def::Attribute(Attribute::Text(value.into())),
-        FileDef::Value { value } => Def::Attribute(Attribute::encoded(value)),
+        FileDef::Value { value } => {
+            Def::Attribute(Attribute::encoded(&value).map_err(bridge_vars::Error::new)?)
+        }
         FileDef::Flag { on } => Def::Flag(on),
         FileDef::Device { location } => {
             Def::Device(Box::new(match location == format!("{:?}", DeviceLocation::Cpu) {

@@ -224,7 +224,7 @@ impl Misfit {
     ///
     /// # Errors
     /// [`GraphError::Misfit`].
-    pub(crate) fn settled(self, policy: Policy) -> Result<Self> {
+    pub fn settled(self, policy: Policy) -> Result<Self> {
         let allowed = match policy {
             Policy::Strict => self.is_empty(),
             Policy::Subset => self.unexpected.is_empty() && self.mismatched.is_empty(),

@@ -33,7 +33,7 @@ pub(crate) fn placed(expected: &State, found: &State) -> Result<State> {
     })
 }
 
-fn is_like(expected: &Leaf, found: &Leaf) -> bool {
+pub(crate) fn is_like(expected: &Leaf, found: &Leaf) -> bool {
     // By name: a type that a file named before the program declared it is not the declared one.
     let kind = |leaf: &Leaf| (leaf.kind.name(), leaf.kind.collection());
     kind(expected) == kind(found) && expected.value.has_form_of(&found.value)

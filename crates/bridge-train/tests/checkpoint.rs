@@ -9,7 +9,7 @@ use bridge_graph::{
 };
 use bridge_random::{CountArray, KeyArray, Scheme, key};
 use bridge_train::{
-    AdamW, Checkpoint, CheckpointError, CheckpointFile, Optimizer, load, load_as, rebuild, save,
+    AdamW, Checkpoint, CheckpointError, CheckpointFile, Optimizer, load, load_into, rebuild, save,
 };
 use bridge_vars::{
     BatchStat, Filter, Leaf, Metadata, Opaque, Param, Path, PathKey, RngKey, State, Tree, Value, Variables,
@@ -110,7 +110,7 @@ fn error<T>(result: bridge_vars::Result<T>) -> (bridge_vars::Error, String) {
 fn a_module_comes_back_from_the_file_alone() {
     let (place, model) = (Place::new(), model(1.));
     save(place.path(), &model).unwrap();
-    let back: Model = load_as(place.path(), &Device::Cpu).unwrap();
+    let back: Model = load(place.path(), &Device::Cpu).unwrap();
     let (graphdef, before) = split(&model).unwrap();
     let (graphdef_back, after) = split(&back).unwrap();
     assert!(graphdef == graphdef_back);
@@ -153,7 +153,7 @@ fn loads_into_a_module_in_place() {
     save(place.path(), &saved).unwrap();
     let handle = other.layers[0].kernel.clone();
     handle.set_metadata(Metadata::default());
-    load(place.path(), &other).unwrap();
+    load_into(place.path(), &other).unwrap();
     assert!(state(&other).unwrap().identical(&state(&saved).unwrap()).unwrap());
     assert!(handle.leaf().unwrap().identical(&saved.layers[0].kernel.leaf().unwrap()).unwrap());
     assert!(other.tied.is_same(&other.embed));
@@ -320,7 +320,7 @@ fn what_does_not_fit_a_module_is_listed_at_once_and_nothing_changes() {
         more: Param::new(tensor(&[1.])),
     };
     let before = state(&other).unwrap();
-    let (error, text) = error(load(place.path(), &other));
+    let (error, text) = error(load_into(place.path(), &other));
     let Some(CheckpointError::Part { source, .. }) = error.downcast_ref() else { panic!("{text}") };
     let Some(GraphError::Misfit(misfit)) = source.downcast_ref() else { panic!("{text}") };
     let texts = |paths: &[Path]| paths.iter().map(Path::to_string).collect::<Vec<_>>();
@@ -331,7 +331,7 @@ fn what_does_not_fit_a_module_is_listed_at_once_and_nothing_changes() {
     assert!(text.contains(&*place.path().to_string_lossy()), "{text}");
     assert!(state(&other).unwrap().identical(&before).unwrap());
 
-    let (error, text) = self::error(load_as::<Layer>(place.path(), &Device::Cpu));
+    let (error, text) = self::error(load::<Layer>(place.path(), &Device::Cpu));
     let Some(CheckpointError::Part { source, .. }) = error.downcast_ref() else { panic!("{text}") };
     assert!(matches!(source.downcast_ref(), Some(GraphError::Structure { .. })), "{text}");
 }
@@ -348,11 +348,11 @@ fn a_bare_tensor_must_be_the_one_in_the_file() {
     save(place.path(), &scaled(1.)).unwrap();
     let same = scaled(1.);
     same.weight.set(tensor(&[9.])).unwrap();
-    load(place.path(), &same).unwrap();
+    load_into(place.path(), &same).unwrap();
     assert_eq!(same.weight.value().unwrap().to_vec1::<f32>().unwrap(), [1.]);
-    let (_, text) = error(load(place.path(), &scaled(2.)));
+    let (_, text) = error(load_into(place.path(), &scaled(2.)));
     assert!(text.contains("`scale`: expected BareTensor f32[1] with the module's own values"), "{text}");
-    let back: Scaled = load_as(place.path(), &Device::Cpu).unwrap();
+    let back: Scaled = load(place.path(), &Device::Cpu).unwrap();
     assert_eq!(back.scale.to_vec1::<f32>().unwrap(), [1.]);
 }
 
@@ -438,7 +438,7 @@ fn a_failure_to_write_or_read_names_the_file() {
     let (error, text) = error(save(&missing, &model(1.)));
     assert!(matches!(error.downcast_ref(), Some(CheckpointError::Io { action: "write", .. })), "{text}");
     assert!(text.contains(&*missing.to_string_lossy()), "{text}");
-    let (error, text) = self::error(load(&missing, &model(1.)));
+    let (error, text) = self::error(load_into(&missing, &model(1.)));
     assert!(matches!(error.downcast_ref(), Some(CheckpointError::Io { action: "read", .. })), "{text}");
     let (error, text) = self::error(CheckpointFile::open(place.0.path(), &Device::Cpu));
     assert!(error.downcast_ref::<CheckpointError>().is_some(), "{text}");
@@ -450,7 +450,7 @@ fn a_failure_to_write_or_read_names_the_file() {
 fn a_single_variable_or_leaf_is_a_part_too() {
     let (place, weight) = (Place::new(), Param::new(tensor(&[3.])));
     save(place.path(), &weight).unwrap();
-    let back: Param = load_as(place.path(), &Device::Cpu).unwrap();
+    let back: Param = load(place.path(), &Device::Cpu).unwrap();
     assert!(back.leaf().unwrap().identical(&weight.leaf().unwrap()).unwrap());
     check(&State::default());
     let alone = State::from(Tree::Leaf(Param::leaf(Value::Count(3))));

@@ -1,20 +1,20 @@
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Seek, SeekFrom, Write};
 
 use bridge_graph::{Program, Visit, split_dyn};
 use bridge_random::{KeyArray, Scheme};
-use bridge_vars::{Leaf, Path, Result, State, Value, Variables};
+use bridge_vars::{Error, Leaf, Path, Result, State, Value, Variables};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::CheckpointError;
-use super::atomic::write_atomically;
-use super::checksum::{self, Summed, UNKNOWN};
+use super::checksum::{self, TensorSum, UNKNOWN};
 use super::description::{Description, Host, KEY, LeafEntry, Part, RESERVED, VERSION};
-use super::header::MAX_HEADER;
-use super::tensor_bytes::write_tensor;
+use super::shards::Shards;
+use crate::files::{Index, MAX_HEADER, check_members, with_bytes, write_atomically};
 
 /// A file to be: parts with names, each a module, a state or variables.
 ///
@@ -124,69 +124,152 @@ impl Checkpoint {
     /// [`CheckpointError::Io`]; [`CheckpointError::Header`] for metadata that could not be read back.
     pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
         let path = path.as_ref();
-        let mut tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-        // safetensors' own order: widest elements first, so that all are aligned.
-        tensors.sort_by_key(|(name, tensor)| (Reverse(Dtype::from(tensor.dtype())), *name));
-        let mut checksums = BTreeMap::new();
-        let header =
-            self.header(&tensors, &checksums).map_err(|reason| CheckpointError::Header { reason })?;
+        let tensors = self.in_order();
+        // Checksums take up as much room once they are known: they are computed while the tensors are written.
+        let unknown = tensors.iter().map(|(name, _)| (*name, UNKNOWN.to_owned())).collect();
+        let begin = begin(&tensors, Some(self.description(&unknown)?))?;
         let written = write_atomically(path, |out| {
-            out.write_all(&(header.len() as u64).to_le_bytes())?;
-            out.write_all(&header)?;
-            for (name, tensor) in &tensors {
-                let mut summed = Summed::new(&mut *out, tensor.dtype(), tensor.dims());
-                // candle writes element by element.
-                let mut buffered = BufWriter::with_capacity(1 << 16, &mut summed);
-                write_tensor(tensor, &mut buffered)?;
-                buffered.flush()?;
-                drop(buffered);
-                checksums.insert(*name, summed.checksum());
+            out.write_all(&begin)?;
+            let file = *out.get_ref();
+            let (written, sums) = rayon::join(
+                || write_tensors(out, &tensors),
+                || {
+                    let sums = checksums(&tensors);
+                    // What is written by now is on its way to the disk while the rest is written. Whether all of it
+                    // arrives is asked in the end.
+                    let _ = file.sync_data();
+                    sums
+                },
+            );
+            written?;
+            let known = sums.and_then(|sums| self::begin(&tensors, Some(self.description(&sums)?)));
+            out.seek(SeekFrom::Start(0))?;
+            out.write_all(&known.map_err(io::Error::other)?)
+        });
+        written.map_err(|source| refused(path, source))
+    }
+
+    /// Writes several files of at most so many bytes of tensors each, or of one tensor that takes more, and
+    /// their index, as `model.safetensors.index.json`, under the name that is given: whole or not at all.
+    ///
+    /// The files lie beside the index, and have names that begin as its name does and go on with a checksum. Those
+    /// of an earlier checkpoint under the same index are removed once the new one is there.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::save`].
+    pub fn save_sharded(&self, index: impl AsRef<std::path::Path>, largest: u64) -> Result<()> {
+        let index = index.as_ref();
+        let tensors = self.in_order();
+        let description = self.description(&checksums(&tensors)?)?;
+        let shards = Shards::new(index, &description);
+        let old = shards.present();
+        let (mut groups, mut filled) = (Vec::<Vec<_>>::new(), 0);
+        for tensor in tensors {
+            let length = byte_length(tensor.1);
+            match groups.last_mut() {
+                Some(group) if filled + length <= largest => group.push(tensor),
+                _ => {
+                    groups.push(vec![tensor]);
+                    filled = 0;
+                }
             }
-            // Checksums are known only now; with them the header is as long as it was.
-            out.seek(SeekFrom::Start(8))?;
-            out.write_all(&self.header(&tensors, &checksums).map_err(io::Error::other)?)
-        });
-        written.map_err(|source| CheckpointError::Io { file: path.into(), action: "write", source }.into())
-    }
-
-    fn header(
-        &self,
-        tensors: &[(&str, &Tensor)],
-        checksums: &BTreeMap<&str, String>,
-    ) -> Result<Vec<u8>, String> {
-        let json = self.description(checksums).map_err(|error| error.to_string())?;
-        let mut end = 0usize;
-        let infos = tensors.iter().map(|(name, tensor)| {
-            let (dtype, start) = (Dtype::from(tensor.dtype()), end);
-            end += (tensor.elem_count() * dtype.bitsize()).div_ceil(8);
-            let info = TensorInfo { dtype, shape: tensor.dims().to_vec(), data_offsets: (start, end) };
-            ((*name).to_owned(), info)
-        });
-        let infos = infos.collect();
-        let metadata = Metadata::new(Some([(KEY.to_owned(), json)].into_iter().collect()), infos);
-        let metadata = metadata.map_err(|error| error.to_string())?;
-        let mut header = serde_json::to_vec(&metadata).map_err(|error| error.to_string())?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        match header.len() as u64 > MAX_HEADER {
-            true => Err(format!("its description takes {} bytes", header.len())),
-            false => Ok(header),
+            filled += length;
         }
+        let (mut map, mut total) = (BTreeMap::new(), 0);
+        let mut new = BTreeSet::new();
+        for (number, group) in groups.iter().enumerate() {
+            let name = shards.name(number + 1, groups.len());
+            let path = index.with_file_name(&name);
+            let begin = begin(group, None)?;
+            let written = write_atomically(&path, |out| {
+                out.write_all(&begin)?;
+                write_tensors(out, group)
+            });
+            written.map_err(|source| refused(&path, source))?;
+            map.extend(group.iter().map(|(tensor, _)| ((*tensor).to_owned(), name.clone())));
+            total += group.iter().map(|(_, tensor)| byte_length(tensor)).sum::<u64>();
+            new.insert(name);
+        }
+        let text = Index::text(map, total, [(KEY.to_owned(), description)])
+            .map_err(|error| CheckpointError::Header { reason: error.to_string() })?;
+        write_atomically(index, |out| out.write_all(text.as_bytes()))
+            .map_err(|source| refused(index, source))?;
+        for name in old.difference(&new) {
+            // One that can not be removed takes room, and harms nothing.
+            let _ = std::fs::remove_file(index.with_file_name(name));
+        }
+        Ok(())
     }
 
-    fn description(&self, checksums: &BTreeMap<&str, String>) -> serde_json::Result<String> {
+    /// In safetensors' own order: widest elements first, so that all are aligned.
+    fn in_order(&self) -> Vec<(&str, &Tensor)> {
+        let mut tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        tensors.sort_by_key(|(name, tensor)| (Reverse(Dtype::from(tensor.dtype())), *name));
+        tensors
+    }
+
+    fn description(&self, checksums: &BTreeMap<&str, String>) -> Result<String> {
         let mut parts = self.parts.clone();
         for (part, described) in &mut parts {
             for leaf in described.leaves_mut() {
-                let checksum =
-                    |name: String| checksums.get(name.as_str()).map_or(UNKNOWN, String::as_str).into();
-                leaf.crc32 = leaf.tensor_name(part).map(checksum);
+                leaf.crc32 = leaf.tensor_name(part).and_then(|name| checksums.get(name.as_str()).cloned());
             }
         }
-        let json = serde_json::to_string(&Description { version: VERSION, crc32: UNKNOWN.into(), parts })?;
+        let unreadable = |reason: String| CheckpointError::Header { reason };
+        let text = |error: serde_json::Error| unreadable(error.to_string());
+        let description = Description { version: VERSION, crc32: UNKNOWN.into(), parts };
+        let json = serde_json::to_string(&description).map_err(text)?;
         // serde_json writes any depth, but does not read any depth.
-        serde_json::from_str::<Description>(&json)?;
+        serde_json::from_str::<Description>(&json).map_err(text)?;
+        let length = self.tensors.values().map(byte_length).sum::<u64>() + json.len() as u64;
+        check_members(json.as_bytes(), length).map_err(|refused| unreadable(refused.to_string()))?;
         Ok(json.replacen(UNKNOWN, &checksum::of_description(&json, UNKNOWN), 1))
     }
+}
+
+fn write_tensors(out: &mut impl Write, tensors: &[(&str, &Tensor)]) -> io::Result<()> {
+    tensors.iter().try_for_each(|(_, tensor)| {
+        with_bytes(tensor, |bytes| out.write_all(bytes)).map_err(io::Error::other)?
+    })
+}
+
+/// What stands before the tensors.
+fn begin(tensors: &[(&str, &Tensor)], description: Option<String>) -> Result<Vec<u8>> {
+    let refused = |reason: String| CheckpointError::Header { reason };
+    let mut end = 0usize;
+    let infos = tensors.iter().map(|(name, tensor)| {
+        let (dtype, start) = (Dtype::from(tensor.dtype()), end);
+        end += byte_length(tensor) as usize;
+        let info = TensorInfo { dtype, shape: tensor.dims().to_vec(), data_offsets: (start, end) };
+        ((*name).to_owned(), info)
+    });
+    let infos = infos.collect();
+    let metadata = description.map(|json| [(KEY.to_owned(), json)].into_iter().collect());
+    let metadata = Metadata::new(metadata, infos).map_err(|error| refused(error.to_string()))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| refused(error.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let length = header.len() as u64;
+    match length > MAX_HEADER {
+        true => Err(refused(format!("its description takes {length} bytes")).into()),
+        false => Ok([&length.to_le_bytes()[..], &header].concat()),
+    }
+}
+
+fn checksums<'a>(tensors: &[(&'a str, &Tensor)]) -> Result<BTreeMap<&'a str, String>> {
+    let sums = tensors.par_iter().map(|(name, tensor)| {
+        let mut sum = TensorSum::new(Dtype::from(tensor.dtype()), tensor.dims());
+        with_bytes(tensor, |bytes| sum.see(bytes))?;
+        Ok((*name, sum.finish()))
+    });
+    sums.collect()
+}
+
+fn byte_length(tensor: &Tensor) -> u64 {
+    (tensor.elem_count() * Dtype::from(tensor.dtype()).bitsize()).div_ceil(8) as u64
+}
+
+fn refused(path: &std::path::Path, source: io::Error) -> Error {
+    CheckpointError::Io { file: path.into(), action: "write", source }.into()
 }
 
 /// What stands for a value in the description and among the tensors.

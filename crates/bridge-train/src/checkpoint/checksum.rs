@@ -1,62 +1,41 @@
 //! CRC-32 checksums, by which damage to a file is noticed.
 
-use std::io::{self, Write};
-
-use candle_core::DType;
 use crc32fast::Hasher;
 use safetensors::Dtype;
 
 /// Stands for a checksum that is not known yet. All are of the same length.
 pub(super) const UNKNOWN: &str = "00000000";
 
-/// The checksum of a tensor whose elements are these bytes.
-pub(super) fn of_tensor(dtype: DType, shape: &[usize], bytes: &[u8]) -> String {
-    let mut hasher = begin(dtype, shape);
-    hasher.update(bytes);
-    hex(hasher)
-}
-
 /// The checksum of a description that has the checksum `own` in it.
 pub(super) fn of_description(json: &str, own: &str) -> String {
+    of_text(&json.replacen(own, UNKNOWN, 1))
+}
+
+/// The checksum of a text.
+pub(super) fn of_text(text: &str) -> String {
     let mut hasher = Hasher::new();
-    hasher.update(json.replacen(own, UNKNOWN, 1).as_bytes());
+    hasher.update(text.as_bytes());
     hex(hasher)
 }
 
-/// Hands on what is written, and sums it up.
-pub(super) struct Summed<W> {
-    out: W,
-    hasher: Hasher,
-}
+/// The checksum of a tensor, to which its elements are shown in order.
+pub(super) struct TensorSum(Hasher);
 
-impl<W: Write> Summed<W> {
-    /// For the elements of a tensor.
-    pub(super) fn new(out: W, dtype: DType, shape: &[usize]) -> Self {
-        Self { out, hasher: begin(dtype, shape) }
+impl TensorSum {
+    /// A tensor's dtype and shape stand outside of the description, so its checksum covers them.
+    pub(super) fn new(dtype: Dtype, shape: &[usize]) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(format!("{dtype}{shape:?}").as_bytes());
+        Self(hasher)
     }
 
-    pub(super) fn checksum(self) -> String {
-        hex(self.hasher)
-    }
-}
-
-impl<W: Write> Write for Summed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hasher.update(bytes.get(..written).unwrap_or(bytes));
-        Ok(written)
+    pub(super) fn see(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+    pub(super) fn finish(self) -> String {
+        hex(self.0)
     }
-}
-
-/// A tensor's dtype and shape stand outside of the description, so its checksum covers them.
-fn begin(dtype: DType, shape: &[usize]) -> Hasher {
-    let mut hasher = Hasher::new();
-    hasher.update(format!("{}{shape:?}", Dtype::from(dtype)).as_bytes());
-    hasher
 }
 
 fn hex(hasher: Hasher) -> String {
@@ -71,12 +50,10 @@ mod tests {
     fn of_a_tensor_covers_dtype_shape_and_elements() {
         // zlib.crc32(b"U8[2, 1]\x01\x02")
         let expected = "74a78458";
-        assert_eq!(of_tensor(DType::U8, &[2, 1], &[1, 2]), expected);
-        let mut summed = Summed::new(Vec::new(), DType::U8, &[2, 1]);
-        summed.write_all(&[1]).unwrap();
-        summed.write_all(&[2]).unwrap();
-        assert_eq!(summed.out, [1, 2]);
-        assert_eq!(summed.checksum(), expected);
+        let mut sum = TensorSum::new(Dtype::U8, &[2, 1]);
+        sum.see(&[1]);
+        sum.see(&[2]);
+        assert_eq!(sum.finish(), expected);
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! The serde form of what a file says about its tensors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bridge_vars::{Metadata, Path, PathKey};
+use candle_core::DType;
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+
+use super::checksum;
+use crate::files::Place;
 
 /// The key of the description in the safetensors metadata. One key, because safetensors writes several in
 /// random order.
@@ -27,6 +32,66 @@ pub(super) struct Description {
 #[derive(Deserialize)]
 pub(super) struct Version {
     pub(super) version: u64,
+}
+
+/// Why a description can not be read.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    Malformed(String),
+    Newer(u64),
+}
+
+impl Description {
+    /// Reads a description, and compares it with its checksum.
+    pub(super) fn read(json: &str) -> Result<Self, Unreadable> {
+        let reason = |error: serde_json::Error| Unreadable::Malformed(format!("its description: {error}"));
+        match serde_json::from_str::<Version>(json).map_err(reason)?.version {
+            VERSION => {
+                let description: Self = serde_json::from_str(json).map_err(reason)?;
+                match checksum::of_description(json, &description.crc32) == description.crc32 {
+                    true => Ok(description),
+                    false => Err(Unreadable::Malformed(
+                        "its description is not what was saved, by its checksum".into(),
+                    )),
+                }
+            }
+            0 => Err(Unreadable::Malformed("its description has version 0".into())),
+            found => Err(Unreadable::Newer(found)),
+        }
+    }
+
+    /// That every leaf has its tensor, and every tensor its leaf.
+    pub(super) fn check(&self, tensors: &BTreeMap<String, Place>) -> Result<(), String> {
+        let mut met = BTreeSet::new();
+        for (name, part) in &self.parts {
+            if part.is_too_deep() {
+                return Err(format!("the part `{name}` is nested more than {MAX_DEPTH} deep"));
+            }
+            for leaf in part.leaves() {
+                let Some(tensor) = leaf.tensor_name(name) else { continue };
+                let Some(place) = tensors.get(&tensor) else {
+                    return Err(format!("it lacks the tensor `{tensor}` that it describes"));
+                };
+                if !holds(leaf, place) {
+                    return Err(format!("the tensor `{tensor}` is not the host value it is said to be"));
+                }
+                if DType::try_from(place.dtype).is_err() {
+                    let (dtype, shape) = (place.dtype, &place.shape);
+                    return Err(format!("no tensor can be {dtype} {shape:?}, as `{tensor}` is"));
+                }
+                if leaf.crc32.is_none() {
+                    return Err(format!("the tensor `{tensor}` has no checksum"));
+                }
+                if !met.insert(tensor) {
+                    return Err(format!("`{}` of the part `{name}` is there twice", leaf.path));
+                }
+            }
+        }
+        match tensors.keys().find(|name| !met.contains(*name)) {
+            Some(name) => Err(format!("it does not describe its tensor `{name}`")),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -133,4 +198,12 @@ fn graphdef_depth(graphdef: &Json) -> usize {
         deepest = deepest.max(depth);
     }
     deepest
+}
+
+fn holds(leaf: &LeafEntry, place: &Place) -> bool {
+    match leaf.host {
+        Some(Host::Key | Host::LegacyKey) => place.dtype == Dtype::U32 && place.shape.last() == Some(&2),
+        Some(Host::Count) => place.dtype == Dtype::U32,
+        Some(Host::Graphdef(_)) | None => true,
+    }
 }

@@ -41,7 +41,7 @@ pub enum CheckpointError {
     /// A safetensors file that something else wrote.
     #[error(
         "`{}` is a safetensors file of {tensors} tensors without a description of modules, states or \
-         variables: read its tensors with `candle_core::safetensors::load`", .file.display()
+         variables: read its tensors with `TensorFile`", .file.display()
     )]
     Foreign {
         /// The file.
@@ -73,6 +73,16 @@ pub enum CheckpointError {
         /// Where in the part.
         path: Path,
     },
+    /// The file has no such tensor.
+    #[error("`{}` has no tensor `{tensor}`{}", .file.display(), closest(.tensor, .available))]
+    TensorNotFound {
+        /// The file.
+        file: PathBuf,
+        /// The name that was asked for.
+        tensor: String,
+        /// The names that it has.
+        available: Vec<String>,
+    },
     /// The file has no such part.
     #[error("`{}` has no {}, found {}", .file.display(), name_of(.part), list(.available))]
     PartNotFound {
@@ -103,6 +113,14 @@ pub enum CheckpointError {
         /// The part.
         part: String,
         /// What went wrong: a `GraphError`, most often.
+        source: Error,
+    },
+    /// The tensors of a file do not fit a model.
+    #[error("`{}`: {source}", .file.display())]
+    Weights {
+        /// The file.
+        file: PathBuf,
+        /// What does not fit: a `GraphError::Misfit`.
         source: Error,
     },
     /// Two parts of a checkpoint have the same name.
@@ -166,5 +184,17 @@ fn name_of(part: &str) -> String {
     match part {
         "" => "the part without a name (`\"\"`), which `save` writes".into(),
         part => format!("part `{part}`"),
+    }
+}
+
+/// What may have been meant, after a message.
+fn closest(name: &str, others: &[String]) -> String {
+    let others = others.iter().map(|other| Path::from(other.as_str()));
+    match &Path::from(name).similar(others)[..] {
+        [] => String::new(),
+        close => format!(
+            ", did you mean {}?",
+            close.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(" or ")
+        ),
     }
 }

@@ -1,7 +1,6 @@
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use bridge_graph::{
     BareTensor, Field, GraphDef, GraphError, GraphNode, Mismatch, Program, Registry, StatefulModule, Visit,
@@ -10,12 +9,14 @@ use bridge_graph::{
 use bridge_random::{CountArray, Key, KeyArray, Scheme};
 use bridge_vars::{Leaf, Opaque, Result, State, Tree, Value, VariableType, Variables};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use serde_json::Value as Json;
 
 use super::CheckpointError;
-use super::checksum;
-use super::description::{Host, LeafEntry, Part, VERSION};
-use super::header::{Header, Place, Refused};
+use super::checksum::TensorSum;
+use super::description::{Description, Host, KEY, LeafEntry, Part, Unreadable, VERSION};
+use crate::TensorFile;
+use crate::files::check_members;
 use crate::fit::{describe, differences, placed};
 
 /// A file that a [`Checkpoint`](crate::Checkpoint) wrote, open for reading.
@@ -25,10 +26,9 @@ use crate::fit::{describe, differences, placed};
 /// may hold is executed or makes this panic, and no more is allocated than its length justifies.
 #[derive(Debug)]
 pub struct CheckpointFile {
-    path: PathBuf,
     device: Device,
-    file: Mutex<File>,
-    header: Header,
+    tensors: TensorFile,
+    parts: BTreeMap<String, Part>,
 }
 
 impl CheckpointFile {
@@ -38,26 +38,45 @@ impl CheckpointFile {
     /// [`CheckpointError::Io`], [`CheckpointError::Malformed`], [`CheckpointError::Foreign`],
     /// [`CheckpointError::NewerVersion`].
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let path = path.as_ref().to_owned();
-        let opened = File::open(&path).map_err(Refused::from);
-        let read = opened.and_then(|file| Ok((Header::read(&file)?, Mutex::new(file))));
-        match read {
-            Ok((header, file)) => Ok(Self { path, device: device.clone(), file, header }),
-            Err(refused) => Err(match refused {
-                Refused::Io(source) => CheckpointError::Io { file: path, action: "read", source },
-                Refused::Malformed(reason) => CheckpointError::Malformed { file: path, reason },
-                Refused::Foreign { tensors } => CheckpointError::Foreign { file: path, tensors },
-                Refused::Newer { found } => {
-                    CheckpointError::NewerVersion { file: path, found, supported: VERSION }
-                }
+        Self::of(TensorFile::open(path)?, device)
+    }
+
+    /// The same, with the file mapped into memory.
+    ///
+    /// # Errors
+    /// Those of [`CheckpointFile::open`].
+    ///
+    /// # Safety
+    /// No program may change or shorten the file as long as this lives. [`CheckpointFile::open`] needs no such promise.
+    #[allow(unsafe_code, reason = "a file that is mapped can change under the program")]
+    pub unsafe fn open_mapped(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        // SAFETY: the caller promises the same.
+        Self::of(unsafe { TensorFile::open_mapped(path) }?, device)
+    }
+
+    fn of(tensors: TensorFile, device: &Device) -> Result<Self> {
+        let file = tensors.path().to_owned();
+        let Some(json) = tensors.metadata().get(KEY) else {
+            let tensors = tensors.places().len();
+            return Err(CheckpointError::Foreign { file, tensors }.into());
+        };
+        check_members(json.as_bytes(), tensors.length()).map_err(|refused| tensors.refused(refused))?;
+        let described = Description::read(json).and_then(|description| {
+            description.check(tensors.places()).map_err(Unreadable::Malformed)?;
+            Ok(description.parts)
+        });
+        match described {
+            Ok(parts) => Ok(Self { device: device.clone(), tensors, parts }),
+            Err(Unreadable::Malformed(reason)) => Err(CheckpointError::Malformed { file, reason }.into()),
+            Err(Unreadable::Newer(found)) => {
+                Err(CheckpointError::NewerVersion { file, found, supported: VERSION }.into())
             }
-            .into()),
         }
     }
 
     /// The names of the parts, in order.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
-        self.header.parts.keys().map(String::as_str)
+        self.parts.keys().map(String::as_str)
     }
 
     /// Takes the values of a part, a module or a state, over into a module's variables, in place. They move
@@ -160,14 +179,19 @@ impl CheckpointFile {
     }
 
     fn part(&self, part: &str) -> Result<&Part> {
-        self.header.parts.get(part).ok_or_else(|| {
+        self.parts.get(part).ok_or_else(|| {
             let available = self.parts().map(str::to_owned).collect();
-            CheckpointError::PartNotFound { file: self.path.clone(), part: part.into(), available }.into()
+            CheckpointError::PartNotFound {
+                file: self.tensors.path().to_owned(),
+                part: part.into(),
+                available,
+            }
+            .into()
         })
     }
 
     fn kind(&self, part: &str, expected: &'static str, found: &Part) -> bridge_vars::Error {
-        let (file, part, found) = (self.path.clone(), part.to_owned(), found.kind());
+        let (file, part, found) = (self.tensors.path().to_owned(), part.to_owned(), found.kind());
         CheckpointError::PartKind { file, part, expected, found }.into()
     }
 
@@ -175,18 +199,23 @@ impl CheckpointFile {
     fn in_part<T>(&self, part: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
         read().map_err(|source| match source.downcast_ref::<CheckpointError>() {
             Some(_) => source,
-            None => CheckpointError::Part { file: self.path.clone(), part: part.into(), source }.into(),
+            None => CheckpointError::Part { file: self.tensors.path().to_owned(), part: part.into(), source }
+                .into(),
         })
     }
 
     fn tree(&self, part: &str, leaves: &[LeafEntry]) -> Result<Tree<Leaf>> {
         self.in_part(part, || {
             let mut tree = Tree::default();
-            for entry in leaves {
-                let leaf = self.leaf(part, entry).map_err(|error| error.at(&entry.path))?;
+            let read = |entry: &LeafEntry| self.leaf(part, entry).map_err(|error| error.at(&entry.path));
+            let read: Vec<_> = leaves.par_iter().map(read).collect();
+            for (entry, leaf) in leaves.iter().zip(read) {
+                let leaf = leaf?;
                 if tree.insert(&entry.path, leaf)?.is_some() {
                     let reason = format!("`{}` of the part `{part}` is there twice", entry.path);
-                    return Err(CheckpointError::Malformed { file: self.path.clone(), reason }.into());
+                    return Err(
+                        CheckpointError::Malformed { file: self.tensors.path().to_owned(), reason }.into()
+                    );
                 }
             }
             Ok(tree)
@@ -228,26 +257,18 @@ impl CheckpointFile {
 
     fn tensor(&self, part: &str, entry: &LeafEntry, device: &Device) -> Result<Tensor> {
         let name = entry.tensor_name(part).unwrap_or_default();
-        let Some(place) = self.header.tensors.get(&name) else {
+        let Some(place) = self.tensors.places().get(&name) else {
             let reason = format!("it lacks the tensor `{name}` that it describes");
-            return Err(CheckpointError::Malformed { file: self.path.clone(), reason }.into());
+            return Err(self.tensors.malformed(reason).into());
         };
-        let bytes = self.bytes(place).map_err(|source| {
-            let file = self.path.clone();
-            CheckpointError::Io { file, action: "read", source }
-        })?;
-        let found = checksum::of_tensor(place.dtype, &place.shape, &bytes);
-        if entry.crc32.as_ref() != Some(&found) {
-            return Err(CheckpointError::Damaged { file: self.path.clone(), tensor: name }.into());
+        let mut sum = TensorSum::new(place.dtype, &place.shape);
+        let tensor = self.tensors.tensor_seen(&name, device, |bytes| sum.see(bytes))?;
+        match entry.crc32.as_ref() == Some(&sum.finish()) {
+            true => Ok(tensor),
+            false => {
+                let file = self.tensors.path().to_owned();
+                Err(CheckpointError::Damaged { file, tensor: name }.into())
+            }
         }
-        Ok(Tensor::from_raw_buffer(&bytes, place.dtype, &place.shape, device)?)
-    }
-
-    fn bytes(&self, place: &Place) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; place.length];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(place.start))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
     }
 }

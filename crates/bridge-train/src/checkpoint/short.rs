@@ -12,7 +12,7 @@ const WHOLE: &str = "";
 ///
 /// ```
 /// use bridge_graph::StatefulModule;
-/// use bridge_train::{load, load_as, save};
+/// use bridge_train::{load, load_into, save};
 /// use bridge_vars::Param;
 /// use candle_core::{Device, Tensor};
 ///
@@ -24,9 +24,9 @@ const WHOLE: &str = "";
 /// # let path = directory.path().join("scale.safetensors");
 /// save(&path, &scale)?;
 /// scale.factor.set(Tensor::new(5f32, &Device::Cpu)?)?;
-/// load(&path, &scale)?;
+/// load_into(&path, &scale)?;
 /// assert_eq!(scale.factor.value()?.to_scalar::<f32>()?, 2.);
-/// let another: Scale = load_as(&path, &Device::Cpu)?;
+/// let another: Scale = load(&path, &Device::Cpu)?;
 /// assert_eq!(another.factor.value()?.to_scalar::<f32>()?, 2.);
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
@@ -43,7 +43,7 @@ pub fn save<M: Visit + ?Sized>(path: impl AsRef<std::path::Path>, module: &M) ->
 /// # Errors
 /// Those of [`CheckpointFile::open`] and [`CheckpointFile::load_into`].
 #[doc(alias = "load_state_dict")]
-pub fn load<M: Visit + ?Sized>(path: impl AsRef<std::path::Path>, module: &M) -> Result<()> {
+pub fn load_into<M: Visit + ?Sized>(path: impl AsRef<std::path::Path>, module: &M) -> Result<()> {
     // The values move on to the devices of the variables.
     CheckpointFile::open(path, &Device::Cpu)?.load_into(WHOLE, module)
 }
@@ -53,7 +53,7 @@ pub fn load<M: Visit + ?Sized>(path: impl AsRef<std::path::Path>, module: &M) ->
 /// # Errors
 /// Those of [`CheckpointFile::open`] and [`CheckpointFile::module`].
 #[doc(alias = "torch.load")]
-pub fn load_as<M: Field>(path: impl AsRef<std::path::Path>, device: &Device) -> Result<M> {
+pub fn load<M: Field>(path: impl AsRef<std::path::Path>, device: &Device) -> Result<M> {
     CheckpointFile::open(path, device)?.module(WHOLE)
 }
 
