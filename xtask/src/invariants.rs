@@ -25,7 +25,7 @@ struct Project {
     root: PathBuf,
     /// The text of every Rust file of its packages.
     sources: Vec<String>,
-    /// The text of the `lib.rs` of every crate but `bridge-random`, which has kernels.
+    /// The text of the `lib.rs` of every crate but those that call the system or have kernels.
     libraries: Vec<String>,
 }
 
@@ -35,7 +35,9 @@ impl Project {
         for folder in ["crates", "tests", "benches", "xtask"] {
             read_sources(&root.join(folder), &mut sources);
         }
-        let crates = list(&root.join("crates")).into_iter().filter(|path| !path.ends_with("bridge-random"));
+        let crates = list(&root.join("crates")).into_iter().filter(|path| {
+            !["bridge-random", "bridge-train"].iter().any(|unsafe_one| path.ends_with(unsafe_one))
+        });
         let libraries = crates.map(|path| fs::read_to_string(path.join("src/lib.rs")).unwrap()).collect();
         Self { root, sources, libraries }
     }

@@ -1,7 +1,7 @@
 use bridge_vars::{Path, Result, State, Variable, VarsError};
 
 use crate::program::{Def, Program};
-use crate::split::program;
+use crate::split::program_of_part;
 use crate::{GraphDef, GraphNode, Visit, iter_graph};
 
 /// The other paths of what stands in several places, each with the one under which it is stored.
@@ -98,7 +98,7 @@ impl<M> GraphDef<M> {
 #[doc(alias = "get_variable")]
 pub fn variable_at<M: Visit + ?Sized>(module: &M, path: impl Into<Path>) -> Result<Variable> {
     let asked = path.into();
-    let path = Aliases::of(&program(module)?).resolve(&asked);
+    let path = Aliases::of(&program_of_part(module)?).resolve(&asked);
     let (mut found, mut paths) = (None, Vec::new());
     iter_graph(module, |at, node| {
         if let GraphNode::Variable(variable) = node {
@@ -130,11 +130,11 @@ pub fn variable_at<M: Visit + ?Sized>(module: &M, path: impl Into<Path>) -> Resu
 /// ```
 ///
 /// # Errors
-/// Those of [`split`](crate::split()).
+/// None that a derived module causes.
 #[doc(alias = "nnx.find_duplicates")]
 pub fn find_duplicates<M: Visit + ?Sized>(module: &M) -> Result<Vec<Vec<Path>>> {
     let (mut variables, mut shared) = (Vec::new(), Vec::new());
-    program(module)?.for_each(|path, def| match def {
+    program_of_part(module)?.for_each(|path, def| match def {
         Def::Variable { .. } => variables.push(vec![path.clone()]),
         Def::Shared => shared.push(vec![path.clone()]),
         Def::VariableRef(number) => {

@@ -4,6 +4,7 @@ use bridge_vars::{Name, PathKey, Result, Tree, Variable, VariableKind, VariableO
 use candle_core::Tensor;
 use indexmap::IndexMap;
 
+use crate::error::GraphError;
 use crate::{Field, Source, Structure, Visit, Visitor};
 
 impl Visit for Variable {
@@ -152,6 +153,13 @@ fn visit_entries<'a, T: Visit + 'a>(
     let mut entries: Vec<_> = entries.collect();
     visitor.enter(structure(&entries), None)?;
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    if let Some(key) = entries.windows(2).find_map(|two| match two {
+        [(a, _), (b, _)] if a == b => Some(a),
+        _ => None,
+    }) {
+        let (expected, found) = ("a step of its own for every key".into(), format!("two for `{key}`"));
+        return Err(GraphError::Structure { path: key.clone().into(), expected, found }.into());
+    }
     for (key, value) in entries {
         visitor.child(&key, value)?;
     }
@@ -181,7 +189,7 @@ fn map_key<K: MapKey>(key: &PathKey, source: &Source<'_>) -> Result<K> {
     note = "use `String` or an integer as the key, or write `impl MapKey for {Self}`"
 )]
 pub trait MapKey: Ord + std::hash::Hash + Send + Sync + 'static {
-    /// The step of the path.
+    /// The step of the path; each key has one of its own.
     fn to_path_key(&self) -> PathKey;
     /// The key of a step, if it is of this type.
     fn from_path_key(key: &PathKey) -> Option<Self>

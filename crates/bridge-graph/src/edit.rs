@@ -1,11 +1,12 @@
 use bridge_vars::{Filter, Path, PathKey, Result, State, Variable};
 use candle_core::{Device, Tensor};
 
+use crate::alias::Aliases;
 use crate::dynamic::{DynamicType, ErasedRebuild};
 use crate::error::GraphError;
 use crate::program::Def;
 use crate::source::Source;
-use crate::split::Splitter;
+use crate::split::{Splitter, program_of_part};
 use crate::{Attribute, Field, Flag, StatefulModule, Structure, Visit, Visitor};
 
 /// A module like this one, with another part, variable or plain value in the place of the one that `select` picks.
@@ -38,6 +39,9 @@ use crate::{Attribute, Field, Flag, StatefulModule, Structure, Visit, Visitor};
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
 ///
+/// Two kinds of fields are no places: one marked `#[module(skip)]` has its default again, and one marked
+/// `#[module(static)]` is replaced with the module that has it.
+///
 /// # Errors
 /// [`GraphError::NotSelected`] if a walk does not come to what `select` picks, or comes to several things at its address;
 /// [`GraphError::Structure`] if the new part does not fit its place.
@@ -52,12 +56,17 @@ pub fn replace<M: Field, T: Visit>(
     edit(module, Edit { target, with: Some(&with), ..Edit::nothing() }).map(|(edited, _)| edited)
 }
 
-/// [`replace`] of what is at a path.
+/// [`replace`] of what is at a path, which may go through any of the places where a shared part stands.
 ///
 /// # Errors
 /// Those of [`replace`].
 pub fn replace_at<M: Field, T: Visit>(module: &M, path: impl Into<Path>, with: T) -> Result<M> {
-    let target = Target::Path(path.into());
+    let mut path: Path = path.into();
+    // The last step is the place itself, even where what stands in it is shared.
+    if let Some(last) = path.pop() {
+        path = Aliases::of(&program_of_part(module)?).resolve(&path).join(last);
+    }
+    let target = Target::Path(path);
     edit(module, Edit { target, with: Some(&with), ..Edit::nothing() }).map(|(edited, _)| edited)
 }
 

@@ -196,6 +196,8 @@ pub struct Misfit {
     pub unexpected: Vec<Path>,
     /// Paths that both have, with different types, shapes or dtypes.
     pub mismatched: Vec<Mismatch>,
+    /// What unexpected paths may have been meant to be, where nothing is said to be missing.
+    meant: Vec<(Path, Path)>,
 }
 
 /// One value that is not what its place expects.
@@ -218,6 +220,13 @@ impl Misfit {
     /// The number of paths in which they differ.
     pub fn len(&self) -> usize {
         self.missing.len() + self.unexpected.len() + self.mismatched.len()
+    }
+
+    /// Guesses what the unexpected paths were meant to be, from the paths that there are.
+    pub(crate) fn guess(&mut self, known: &[Path]) {
+        let close =
+            |path: &Path| Some((path.clone(), path.similar(known.iter().cloned()).into_iter().next()?));
+        self.meant = self.unexpected.iter().take(SUGGESTIONS).filter_map(close).collect();
     }
 
     /// The report, or the error where a policy does not allow it.
@@ -255,6 +264,9 @@ impl fmt::Display for Misfit {
         }
         for path in &self.unexpected {
             write!(f, "\n  unexpected `{path}`")?;
+            if let Some((_, close)) = self.meant.iter().find(|(unexpected, _)| unexpected == path) {
+                write!(f, " (is `{close}` meant?)")?;
+            }
         }
         for Mismatch { path, expected, found } in &self.mismatched {
             write!(f, "\n  `{path}`: expected {expected}, found {found}")?;
@@ -265,7 +277,7 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// How many missing paths come with a guess at what was meant.
+/// How many paths come with a guess at what was meant.
 const SUGGESTIONS: usize = 32;
 
 fn weak(paths: &[Path]) -> String {

@@ -67,6 +67,7 @@ impl<M> PartialEq for GraphDef<M> {
         Arc::ptr_eq(&self.program, &other.program) || self.program == other.program
     }
 }
+impl<M> Eq for GraphDef<M> {}
 impl<M> Hash for GraphDef<M> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Fast over the many entries; the caller's own hasher gets the sum.

@@ -2,9 +2,10 @@ use bridge_vars::{Leaf, Path, Result, State};
 
 use crate::alias::Aliases;
 use crate::error::{GraphError, Misfit};
+use crate::program::Program;
 use crate::source::Source;
 use crate::split::Splitter;
-use crate::{Field, GraphDef, Policy, split};
+use crate::{Field, GraphDef, Policy, Registry, split};
 
 /// Builds a module from its two halves. Its variables are new; their tensors are shared with the state,
 /// and changing one never changes the other.
@@ -46,10 +47,24 @@ pub fn merge<M: Field>(graphdef: &GraphDef<M>, state: &State) -> Result<M> {
 /// # Errors
 /// Those of [`merge`], of a misfit only as far as the policy says.
 pub fn merge_with<M: Field>(graphdef: &GraphDef<M>, state: &State, policy: Policy) -> Result<(M, Misfit)> {
+    merge_by(&graphdef.program, state, policy, None, M::rebuild)
+}
+
+/// [`merge_with`] of anything that a program describes, with the boxed modules of a registry.
+pub(crate) fn merge_by<T>(
+    program: &Program,
+    state: &State,
+    policy: Policy,
+    registry: Option<&Registry>,
+    rebuild: impl Fn(&mut Source<'_>) -> Result<T>,
+) -> Result<(T, Misfit)> {
     let attempt = |state: &State| {
-        let source = Source::merging(&graphdef.program, state.tree());
+        let source = Source::merging(program, state.tree());
         let source = if policy == Policy::Strict { source } else { source.lenient() };
-        source.read(M::rebuild)
+        match registry {
+            Some(registry) => source.with_registry(registry).read(&rebuild),
+            None => source.read(&rebuild),
+        }
     };
     let attempted = attempt(state);
     let unexpected = match &attempted {
@@ -60,7 +75,7 @@ pub fn merge_with<M: Field>(graphdef: &GraphDef<M>, state: &State, policy: Polic
         },
     };
     let renamed = match unexpected.filter(|unexpected| !unexpected.is_empty()) {
-        Some(unexpected) => Aliases::of(&graphdef.program).renamed(state, unexpected)?,
+        Some(unexpected) => Aliases::of(program).renamed(state, unexpected)?,
         None => None,
     };
     let (module, misfit) = match renamed {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bridge_vars::{Result, State};
 
 use crate::dynamic::{ErasedRebuild, Rebuild};
-use crate::error::GraphError;
+use crate::error::{GraphError, Misfit};
+use crate::merge::merge_by;
 use crate::program::Program;
 use crate::source::Source;
-use crate::{Field, GraphDef, StatefulModule};
+use crate::{Field, GraphDef, Policy, StatefulModule};
 
 /// The module types that a program can rebuild from a file, by name.
 ///
@@ -65,9 +66,7 @@ impl Registry {
     /// [`GraphError::UnknownModule`], and those of [`merge`](crate::merge).
     pub fn rebuild(&self, program: &Program, state: &State) -> Result<Box<dyn StatefulModule>> {
         let name = program.module_name().unwrap_or_default();
-        Source::merging(program, state.tree())
-            .with_registry(self)
-            .read(|source| self.build(name, source))
+        merge_by(program, state, Policy::Strict, Some(self), |source| self.build(name, source))
             .map(|(built, _)| built)
     }
 
@@ -76,8 +75,20 @@ impl Registry {
     /// # Errors
     /// [`GraphError::UnknownModule`], and those of [`merge`](crate::merge).
     pub fn merge<M: Field>(&self, graphdef: &GraphDef<M>, state: &State) -> Result<M> {
-        let source = Source::merging(&graphdef.program, state.tree()).with_registry(self);
-        source.read(M::rebuild).map(|(built, _)| built)
+        self.merge_with(graphdef, state, Policy::Strict).map(|(built, _)| built)
+    }
+
+    /// [`merge_with`](crate::merge_with) of a description that a file had.
+    ///
+    /// # Errors
+    /// [`GraphError::UnknownModule`], and those of [`merge_with`](crate::merge_with).
+    pub fn merge_with<M: Field>(
+        &self,
+        graphdef: &GraphDef<M>,
+        state: &State,
+        policy: Policy,
+    ) -> Result<(M, Misfit)> {
+        merge_by(&graphdef.program, state, policy, Some(self), M::rebuild)
     }
 
     /// Builds what comes next, by the first type of this name that it fits.

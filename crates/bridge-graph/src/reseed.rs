@@ -69,8 +69,12 @@ pub fn reseed_with<M: Visit + ?Sized, N: Into<Name>, S: Into<RngSeed>>(
     }
     if policy == ReseedPolicy::ScalarsOnly {
         iter_streams(module, |_, stream| {
-            let (named, shape) = (stream.name(), stream.shape()?.into_dims());
-            if shape.is_empty() || !keys.iter().any(|(name, _)| *name == named) {
+            let named = stream.name();
+            if !keys.iter().any(|(name, _)| *name == named) {
+                return Ok(());
+            }
+            let shape = stream.shape()?.into_dims();
+            if shape.is_empty() {
                 return Ok(());
             }
             Err(GraphError::ReseedBatched { stream: named.to_string(), shape }.into())

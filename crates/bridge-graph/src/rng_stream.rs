@@ -93,13 +93,14 @@ impl RngStream {
         }
     }
 
-    /// The shape of the batch of keys; no dimensions for a single key.
+    /// The shape of the batch of keys; no dimensions for a single key, or if there is none yet.
     ///
     /// # Errors
     /// If something else than a key was put in its place.
     pub fn shape(&self) -> Result<Shape> {
         match &self.key.leaf()?.value {
             Value::Keys(keys) => Ok(keys.dims().into()),
+            Value::Absent => Ok(().into()),
             key => key.key().map(|_| ().into()),
         }
     }

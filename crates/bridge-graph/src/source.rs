@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-use bridge_vars::{Leaf, Path, PathKey, Result, Tree, Value, Variable, VariableOf};
+use bridge_vars::{Leaf, Metadata, Path, PathKey, Result, Tree, Value, Variable, VariableOf};
 use bridge_vars::{Name, VariableKind, VariableType};
 use candle_core::{Device, Tensor};
 use rustc_hash::FxHashMap;
@@ -235,9 +235,9 @@ impl<'a> Source<'a> {
     pub fn variable(&mut self) -> Result<Variable> {
         let entry = self.next("a variable")?;
         match &entry.def {
-            Def::Variable { kind, spec, .. } => {
+            Def::Variable { kind, spec, metadata } => {
                 let variable = match &mut self.values {
-                    Values::State { .. } => Variable::from(self.leaf(*kind, spec)),
+                    Values::State { .. } => Variable::from(self.leaf(*kind, metadata, spec)),
                     Values::Walk { handles, next, fresh } => match handles.get(*next) {
                         Some(Handle::Variable(variable)) => {
                             *next += 1;
@@ -280,7 +280,7 @@ impl<'a> Source<'a> {
                 _ => Err(self.structure_text("a bare tensor", "none in the walk".into())),
             };
         }
-        match self.leaf(bare_tensor(), spec).value {
+        match self.leaf(bare_tensor(), &Metadata::default(), spec).value {
             Value::Tensor(tensor) => Ok(tensor.get().clone()),
             // A stand-in: the misfit is noted, and ends the merge.
             _ => {
@@ -394,11 +394,10 @@ impl<'a> Source<'a> {
         self.structure_text(&expected, format!("number {number}"))
     }
 
-    /// The state's leaf at this place; notes what does not fit.
-    fn leaf(&mut self, kind: VariableType, spec: &Spec) -> Leaf {
-        let Values::State { places, taken, .. } = &mut self.values else {
-            return Leaf::new(kind, Value::Absent);
-        };
+    /// The state's leaf at this place; notes what does not fit, and then has what the description says without a value.
+    fn leaf(&mut self, kind: VariableType, metadata: &Metadata, spec: &Spec) -> Leaf {
+        let absent = || Leaf { metadata: metadata.clone(), ..Leaf::new(kind, Value::Absent) };
+        let Values::State { places, taken, .. } = &mut self.values else { return absent() };
         match places.last() {
             Some(Place::Leaf(leaf)) => {
                 *taken += 1;
@@ -413,7 +412,7 @@ impl<'a> Source<'a> {
             }
             _ => self.misfit.missing.push(self.path.clone()),
         }
-        Leaf::new(kind, Value::Absent)
+        absent()
     }
 
     pub(crate) fn position(&self) -> Position {

@@ -91,6 +91,14 @@ pub(crate) fn program<M: Visit + ?Sized>(module: &M) -> Result<Program> {
     Ok(splitter.finish()?.0)
 }
 
+/// [`program`] of what may be part of something larger: a weak reference that leads out of it leads nowhere.
+pub(crate) fn program_of_part<M: Visit + ?Sized>(module: &M) -> Result<Program> {
+    let mut splitter = Splitter { program: Some(Program::default()), ..Splitter::default() };
+    module.visit(&mut splitter)?;
+    splitter.settle_weak();
+    Ok(splitter.program.unwrap_or_default())
+}
+
 /// [`split`] for any module, its type not known.
 ///
 /// # Errors
@@ -192,18 +200,24 @@ impl Splitter<'_> {
         Self { program: Some(Program::default()), handles: Some(Vec::new()), ..Self::default() }
     }
 
-    pub(crate) fn finish(self) -> Result<(Program, State, Vec<Handle>)> {
-        let mut program = self.program.unwrap_or_default();
+    /// Writes down what weak references lead to; returns where those are that lead out of the module.
+    fn settle_weak(&mut self) -> Vec<usize> {
         let mut outside = Vec::new();
-        for (at, id) in self.weak {
+        for (at, id) in std::mem::take(&mut self.weak) {
             let number = self.seen_shared.get(&id).copied();
             if number.is_none() {
                 outside.push(at);
             }
-            if let Some(entry) = program.entries.get_mut(at) {
+            if let Some(entry) = self.program.as_mut().and_then(|program| program.entries.get_mut(at)) {
                 entry.def = Def::Weak(number);
             }
         }
+        outside
+    }
+
+    pub(crate) fn finish(mut self) -> Result<(Program, State, Vec<Handle>)> {
+        let outside = self.settle_weak();
+        let program = self.program.unwrap_or_default();
         if !outside.is_empty() {
             let mut paths = Vec::new();
             let mut at =
@@ -347,7 +361,7 @@ impl Visitor for Splitter<'_> {
             let def = Def::Variable { kind: leaf.kind, metadata, spec };
             program.entries.push(Entry { key: self.key.clone(), def });
         }
-        if !self.trees.is_empty() {
+        if self.choice.is_some() || !self.trees.is_empty() {
             self.store(leaf);
         }
         Ok(())
@@ -359,7 +373,7 @@ impl Visitor for Splitter<'_> {
         }
         let leaf = Leaf::new(bare_tensor(), tensor.clone());
         self.define(|| Def::Tensor(Spec::of(&leaf.value)));
-        if !self.trees.is_empty() {
+        if self.choice.is_some() || !self.trees.is_empty() {
             self.store(leaf);
         }
         Ok(())

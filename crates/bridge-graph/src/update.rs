@@ -8,7 +8,7 @@ use crate::dynamic::ErasedRebuild;
 use crate::error::GraphError;
 use crate::error::{Misfit, Mismatch};
 use crate::program::described;
-use crate::split::program;
+use crate::split::program_of_part;
 use crate::values::Place;
 use crate::{Policy, Visit, Visitor};
 
@@ -66,10 +66,14 @@ fn take_over<M: Visit + ?Sized>(
         known.sort();
         let paths = state.iter().map(|(path, _)| path);
         let unexpected: Vec<Path> = paths.filter(|path| known.binary_search(path).is_err()).collect();
-        if let Some(renamed) = Aliases::of(&program(module)?).renamed(state, &unexpected)? {
+        let program = program_of_part(module)?;
+        if let Some(renamed) = Aliases::of(&program).renamed(state, &unexpected)? {
             return take_over(module, &renamed, policy, note_missing);
         }
         updater.misfit.unexpected = unexpected;
+        if !note_missing {
+            updater.misfit.guess(&program.value_paths());
+        }
     }
     let Updater { updates, misfit, .. } = updater;
     let misfit = misfit.settled(policy)?;

@@ -142,14 +142,59 @@ pub fn iter_children<M: Visit + ?Sized>(
     module: &M,
     mut f: impl FnMut(&Path, &dyn StatefulModule) -> Result<()>,
 ) -> Result<()> {
-    let mut child: Option<Path> = None;
-    iter_modules(module, |path, module| {
-        if path.is_empty() || child.as_ref().is_some_and(|child| path.starts_with(child)) {
+    let mut children = Children { path: Path::root(), seen: FxHashSet::default(), inside: false, f: &mut f };
+    module.visit(&mut children)
+}
+
+/// Goes no further than to the modules directly inside of one.
+struct Children<'f> {
+    path: Path,
+    seen: FxHashSet<usize>,
+    /// Whether it is inside of a child.
+    inside: bool,
+    f: &'f mut dyn FnMut(&Path, &dyn StatefulModule) -> Result<()>,
+}
+
+impl Visitor for Children<'_> {
+    fn enter(&mut self, _structure: Structure, module: Option<&dyn StatefulModule>) -> Result<()> {
+        match module {
+            Some(module) if !self.path.is_empty() => {
+                self.inside = true;
+                (self.f)(&self.path, module)
+            }
+            _ => Ok(()),
+        }
+    }
+    fn exit(&mut self) -> Result<()> {
+        self.inside = false;
+        Ok(())
+    }
+    fn variable(&mut self, _variable: &Variable) -> Result<()> {
+        Ok(())
+    }
+    fn child(&mut self, key: &PathKey, child: &dyn Visit) -> Result<()> {
+        if self.inside {
             return Ok(());
         }
-        child = Some(path.clone());
-        f(path, module)
-    })
+        self.path.push(key.clone());
+        child.visit(self)?;
+        self.path.pop();
+        Ok(())
+    }
+    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
+        part.map_or(Ok(()), |part| part.visit(self))
+    }
+    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
+        if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
+    }
+    fn dynamic(
+        &mut self,
+        _type_name: &'static str,
+        _rebuild: &dyn Fn() -> ErasedRebuild,
+        module: &dyn Visit,
+    ) -> Result<()> {
+        module.visit(self)
+    }
 }
 
 struct VariableWalker<'f> {

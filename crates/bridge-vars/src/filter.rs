@@ -7,6 +7,8 @@ use crate::{Leaf, Path, PathKey, VariableKind, VariableOf, VariableType};
 
 /// Which variables: by type, by path, by tag or by a closure, composed with `!`, `&` and `|`.
 ///
+/// A variable that stands in several places of a module has the path of the first.
+///
 /// ```
 /// use bridge_vars::{Filter, Param};
 /// let adapters = Filter::of::<Param>() & Filter::path_contains("adapter");
@@ -70,7 +72,7 @@ impl Filter {
 
     /// Variables whose path a pattern covers: `encoder.*.kernel`, `**.bias`, `layers.1?.norm`.
     ///
-    /// `*` stands for any text within a step, `?` for one character of it, and a step `**` for any number of steps, none
+    /// A dot in a name follows a backslash, as it prints. `*` stands for any text within a step, `?` for one character of it, and a step `**` for any number of steps, none
     /// among them.
     #[doc(alias = "glob")]
     pub fn path_matches(pattern: &str) -> Self {

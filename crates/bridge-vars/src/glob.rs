@@ -18,12 +18,25 @@ enum Step {
 
 impl Glob {
     pub(crate) fn new(pattern: &str) -> Self {
-        let steps = pattern.split('.').filter(|_| !pattern.is_empty());
-        Self(
-            steps
-                .map(|step| if step == "**" { Step::Any } else { Step::One(step.chars().collect()) })
-                .collect(),
-        )
+        let mut steps = Vec::new();
+        let mut step: Vec<char> = Vec::new();
+        let mut chars = pattern.chars().peekable();
+        let mut finish = |step: &mut Vec<char>| {
+            let step = std::mem::take(step);
+            steps.push(if step == ['*', '*'] { Step::Any } else { Step::One(step) });
+        };
+        while let Some(char) = chars.next() {
+            match char {
+                '.' => finish(&mut step),
+                // As a path prints a dot or a backslash in a name, and a name of digits.
+                '\\' => step.extend(chars.next_if(|next| matches!(next, '.' | '\\'))),
+                _ => step.push(char),
+            }
+        }
+        if !pattern.is_empty() {
+            finish(&mut step);
+        }
+        Self(steps)
     }
 
     pub(crate) fn matches(&self, path: &Path) -> bool {
@@ -85,7 +98,10 @@ impl fmt::Display for Glob {
             }
             match step {
                 Step::Any => f.write_str("**")?,
-                Step::One(text) => f.write_str(&text.iter().collect::<String>())?,
+                Step::One(text) => text.iter().try_for_each(|char| match char {
+                    '.' | '\\' => write!(f, "\\{char}"),
+                    char => write!(f, "{char}"),
+                })?,
             }
         }
         Ok(())
@@ -109,6 +125,8 @@ mod tests {
         check("encoder.**.kernel", "encoder.kernel", true);
         check("encoder.**.kernel", "decoder.kernel", false);
         check("**.bias", "bias", true);
+        check(r"a\.b.*", r"a\.b.kernel", true);
+        check(r"a\.b.*", "a.b.kernel", false);
         check("**", "", true);
         check("", "", true);
         check("", "a", false);

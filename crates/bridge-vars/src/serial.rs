@@ -12,7 +12,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 
-use crate::{Leaf, Metadata, Opaque, Path, Result, State, Tree, Value, VariableType, Variables};
+use crate::{Leaf, Metadata, Opaque, Path, PathKey, Result, State, Tree, Value, VariableType, Variables};
 
 /// A path with more steps is not read: what goes through a tree calls itself once a step.
 const MAX_DEPTH: usize = 4096;
@@ -208,16 +208,13 @@ impl Serialize for Variables {
 impl<'de> Deserialize<'de> for Variables {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let tree: Tree<Leaf> = deserialize(deserializer)?.into();
-        tree.try_for_each(|path, leaf| {
-            let collection = path.keys().first().map(ToString::to_string).unwrap_or_default();
-            match collection == leaf.kind.collection() {
-                true => Ok(()),
-                false => Err(D::Error::custom(format!(
-                    "`{path}` is a {} of the collection `{}`: the path must begin with it",
-                    leaf.kind,
-                    leaf.kind.collection()
-                ))),
-            }
+        tree.try_for_each(|path, leaf| match path.keys().first() {
+            Some(PathKey::Name(name)) if name.as_str() == leaf.kind.collection() => Ok(()),
+            _ => Err(D::Error::custom(format!(
+                "`{path}` is a {} of the collection `{}`: the path must begin with it",
+                leaf.kind,
+                leaf.kind.collection()
+            ))),
         })?;
         Ok(tree.into())
     }

@@ -11,8 +11,8 @@ use crate::{Leaf, Metadata, Result, Value, VariableType};
 
 /// A shared, mutable reference to one value, with a type and metadata.
 ///
-/// A clone is another handle to the same variable. Reading never waits for code of yours; [`Hooks`] of the variable
-/// run in the reader's own time.
+/// A clone is another handle to the same variable. Reading waits for no code of yours but a change in place
+/// ([`Variable::change_in_place`]); [`Hooks`] of the variable run in the reader's own time.
 ///
 /// ```
 /// use bridge_vars::{Param, Variable, VariableType};

@@ -204,6 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn collections_of_any_name_read_back() {
+        let mut variables = Variables::default();
+        for name in ["my.stats", "0", "a\\b"] {
+            let kind = VariableType::from_collection(name);
+            variables.insert(&Path::from("w"), crate::Leaf::new(kind, 1u32)).unwrap();
+        }
+        let text = serde_json::to_string(&variables).unwrap();
+        let read: Variables = serde_json::from_str(&text).unwrap();
+        assert!(read.identical(&variables).unwrap());
+        assert_eq!(read.collections().collect::<Vec<_>>(), ["0", "a\\b", "my.stats"]);
+    }
+
+    #[test]
     fn the_second_wins_where_both_hold_a_leaf() {
         let mut first = Variables::default();
         first.insert(&Path::from("a"), Param::leaf(1u32)).unwrap();

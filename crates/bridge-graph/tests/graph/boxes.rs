@@ -1,7 +1,9 @@
 //! Boxed modules of several types in one place.
 
-use bridge_graph::{GraphDef, Program, Registry, StatefulModule, dynamic, merge, replace, split, state};
-use bridge_vars::{Param, Result};
+use bridge_graph::{
+    GraphDef, Policy, Program, Registry, StatefulModule, dynamic, merge, replace, split, state,
+};
+use bridge_vars::{Param, Result, State};
 use candle_core::Tensor;
 
 use crate::support::{Scale, device, param, paths, read, scale};
@@ -139,4 +141,17 @@ fn another_type_can_take_the_place() {
         1.
     );
     assert_eq!(read(&new.tied), 1.);
+}
+
+#[test]
+fn a_registry_merges_as_merge_does() {
+    let tied = param(1.);
+    let module = (Scale { factor: tied.clone(), power: 2 }, tied);
+    let (graphdef, state) = split(&module).unwrap();
+    // By the other path of what is tied, and in part.
+    let renamed = State::unflatten([("1".into(), state.get("0.factor").unwrap().clone())]).unwrap();
+    let registry = Registry::new();
+    assert_eq!(read(&registry.merge(&graphdef, &renamed).unwrap().0.factor), 1.);
+    let (_, report) = registry.merge_with(&graphdef, &State::default(), Policy::Partial).unwrap();
+    assert_eq!(report.missing, ["0.factor".into()]);
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bridge_graph::StatefulModule;
-use bridge_vars::{Name, Param, Tree, Variable};
+use bridge_graph::{GraphError, MapKey, StatefulModule, state};
+use bridge_vars::{Name, Param, PathKey, Tree, Variable};
 use candle_core::Tensor;
 use indexmap::IndexMap;
 
@@ -137,4 +137,22 @@ fn deep_nesting() {
             None => assert_eq!(expected, 0),
         }
     }
+}
+
+#[test]
+fn keys_of_one_step_are_refused() {
+    #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+    struct Folded(&'static str);
+    impl MapKey for Folded {
+        fn to_path_key(&self) -> PathKey {
+            self.0.to_lowercase().as_str().into()
+        }
+        fn from_path_key(_: &PathKey) -> Option<Self> {
+            None
+        }
+    }
+    let map: BTreeMap<Folded, Param> = [(Folded("a"), param(1.)), (Folded("A"), param(2.))].into();
+    let error = state(&map).unwrap_err();
+    let Some(GraphError::Structure { path, expected, .. }) = error.downcast_ref() else { panic!("{error}") };
+    assert_eq!((path.to_string(), expected.as_str()), ("a".into(), "a step of its own for every key"));
 }

@@ -1,10 +1,10 @@
 //! References back, and what happens to those that lead nowhere.
 
 use bridge_graph::{
-    Field, GraphDef, GraphError, Program, Shared, StatefulModule, WeakShared, graphdef, merge, split, state,
-    variable_at,
+    Field, GraphDef, GraphError, Policy, Program, Shared, StatefulModule, WeakShared, find_duplicates,
+    graphdef, merge, split, state, update_with, variable_at,
 };
-use bridge_vars::Param;
+use bridge_vars::{Param, State};
 use serde_json::json;
 
 use crate::support::{assert_error, device, param, read, scalar};
@@ -71,6 +71,13 @@ fn a_target_outside_is_an_error() {
     assert_error::<_, GraphError>(split(&parent.children), text);
     // A snapshot of the values has no references.
     assert_eq!(state(&parent.children).unwrap().len(), 2);
+    // What is looked for by its path, or changed, needs no reference.
+    assert!(variable_at(&parent.children, "1.age").unwrap().is_same(&parent.children[1].age));
+    assert!(find_duplicates(&parent.children).unwrap().is_empty());
+    let state =
+        State::unflatten([("0.age".into(), Param::leaf(scalar(9.))), ("9".into(), Param::leaf(scalar(9.)))]);
+    let report = update_with(&parent.children, &state.unwrap(), Policy::Partial).unwrap();
+    assert_eq!((report.unexpected.len(), read(&parent.children[0].age)), (1, 9.));
     // What is gone is nothing.
     let children = parent.children.clone();
     drop(parent);

@@ -140,3 +140,16 @@ fn modes_are_part_of_it() {
     bridge_graph::set_flags(&module, &["on"], true).unwrap();
     assert_eq!(graphdef(&module).unwrap(), before);
 }
+
+#[test]
+fn a_description_is_a_key() {
+    let mut known = indexmap::IndexMap::new();
+    known.insert(graphdef(&scale(1.)).unwrap(), 1);
+    assert_eq!(known.get(&graphdef(&scale(2.)).unwrap()), Some(&1));
+}
+
+#[test]
+fn a_split_by_no_filter_loses_nothing_unnoticed() {
+    let error = split_by(&scale(1.), []).unwrap_err().to_string();
+    assert!(error.contains("factor"), "{error}");
+}

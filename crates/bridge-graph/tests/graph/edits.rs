@@ -179,3 +179,12 @@ fn modules_come_in_order_of_their_paths() {
     let scales = ["blocks.0", "blocks.1", "boxed", "by_name.a", "head"].map(|path| format!("{path}: Scale"));
     assert_eq!(met, [vec![": Model".to_owned()], scales.to_vec()].concat());
 }
+
+#[test]
+fn a_path_may_go_through_any_place_of_a_shared_part() {
+    let new = replace_at(&model(), "tail.factor", param(9.)).unwrap();
+    assert_eq!((read(&new.tail.factor), new.tail.is_same(new.head.as_ref().unwrap())), (9., true));
+    // The place itself is a place of its own.
+    let new = replace_at(&model(), "tail", Shared::new(scale(9.))).unwrap();
+    assert_eq!((read(&new.tail.factor), read(&new.head.unwrap().factor)), (9., 3.));
+}

@@ -111,7 +111,7 @@ fn update_changes_nothing_unless_everything_fits() {
     });
     assert_misfit(
         update(&module, &wrong),
-        "unexpected `extra.kernel`\n  unexpected `mean.running`\n  \
+        "unexpected `extra.kernel` (is `kernel` meant?)\n  unexpected `mean.running`\n  \
          `count`: expected RngCount a count, found RngCount f32[]\n  `kernel`: expected Param f32[2, 3], found Param f32[3, 2]",
     );
     assert!(state(&module).unwrap().identical(&before).unwrap());

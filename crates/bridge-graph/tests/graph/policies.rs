@@ -1,9 +1,9 @@
 //! How strictly a state must fit, and what is said about the rest.
 
 use bridge_graph::{
-    GraphError, Misfit, Policy, StatefulModule, merge_with, split, state, update, update_with,
+    GraphError, Misfit, Policy, Rngs, StatefulModule, merge_with, reseed, split, state, update, update_with,
 };
-use bridge_vars::{BatchStat, Param, Result, State, Value};
+use bridge_vars::{BatchStat, Hooks, Metadata, Param, Result, State, Value};
 use candle_core::Tensor;
 
 use crate::support::{param, read, scalar, zeros};
@@ -109,4 +109,24 @@ fn names_that_look_alike_are_suggested() {
     let (graphdef, _) = split(&layer()).unwrap();
     let text = merge_with(&graphdef, &other(), Policy::Strict).map(|_| ()).unwrap_err().to_string();
     assert!(text.contains("missing `mean` (is `means` meant?)"), "{text}");
+}
+
+#[test]
+fn what_the_state_lacks_keeps_its_metadata() {
+    let module = (layer(), Rngs::new(0).with_stream("dropout", 1));
+    let doubled =
+        Hooks::new("policies.doubled").on_set(|_, value| Ok(value.tensor()?.affine(2., 0.)?.into()));
+    module.0.bias.set_metadata(Metadata::default().with("sharding", "data"));
+    let mut metadata = module.0.bias.metadata();
+    metadata.set_hooks(Some(doubled));
+    module.0.bias.set_metadata(metadata);
+    let (graphdef, _) = split(&module).unwrap();
+    let (merged, report) = merge_with(&graphdef, &State::default(), Policy::Partial).unwrap();
+    assert_eq!(report.missing.len(), 7);
+    assert!(bridge_graph::graphdef(&merged).unwrap() == graphdef);
+    merged.0.bias.set(scalar(2.)).unwrap();
+    assert_eq!(read(&merged.0.bias), 4.);
+    // Streams have their names, so they can be started.
+    reseed(&merged, [("dropout", 1), ("default", 0)]).unwrap();
+    assert!(merged.1.draw("dropout").is_ok());
 }

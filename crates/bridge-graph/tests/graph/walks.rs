@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bridge_graph::{GraphNode, RngStream, Shared, StatefulModule, eval, iter_graph, train, variables};
+use bridge_graph::{
+    GraphNode, RngStream, Shared, StatefulModule, eval, iter_children, iter_graph, train, variables,
+};
 use bridge_random::key;
 use bridge_vars::Param;
 
@@ -122,4 +124,22 @@ fn modes_reach_everything() {
     assert_eq!([flags(&module.0), flags(module.1[0].as_ref().unwrap())], [[true, true, false]; 2]);
     train(&module).unwrap();
     assert_eq!([flags(&module.0), flags(module.1[0].as_ref().unwrap())], [[false; 3]; 2]);
+}
+
+#[test]
+fn a_child_that_stands_inside_of_an_earlier_one_too_is_a_child() {
+    let shared = Shared::new(scale(1.));
+    let model = (vec![(Wrapper { inner: shared.clone() }, 3u8)], shared.clone(), Some(shared));
+    let mut children = vec![];
+    iter_children(&model, |path, child| {
+        children.push(format!("{path}: {}", child.type_name()));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(children, ["0.0.0: Wrapper", "1: Scale"]);
+}
+
+#[derive(StatefulModule)]
+struct Wrapper {
+    inner: Shared<Scale>,
 }
