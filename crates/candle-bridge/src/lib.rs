@@ -22,6 +22,9 @@ pub mod functional {
     pub use bridge_functional::*;
 }
 
+#[doc = include_str!("../docs/surgery.md")]
+pub mod surgery {}
+
 /// The graph engine: split a module into its static description and its state, and merge it back.
 pub mod graph {
     #[doc(inline)]
