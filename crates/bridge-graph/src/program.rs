@@ -3,7 +3,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use bridge_vars::{Leaf, Metadata, Path, PathKey, TensorForm, Value, VariableType};
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 use crate::dynamic::DynamicType;
 use crate::{Attribute, Structure};
@@ -189,6 +189,21 @@ impl Program {
             Def::Enter(Structure::Variant(names)) => Some(&names.0),
             _ => None,
         }
+    }
+
+    /// The same with another dtype for floating point variables and bare tensors: what describes a module whose values are
+    /// converted.
+    #[must_use]
+    pub fn with_float_dtype(mut self, dtype: DType) -> Self {
+        for entry in &mut self.entries {
+            if let Def::Variable { spec: Spec::Tensor(form), .. } | Def::Tensor(Spec::Tensor(form)) =
+                &mut entry.def
+                && form.dtype().is_float()
+            {
+                *form = TensorForm::new(dtype, &form.dims());
+            }
+        }
+        self
     }
 
     /// Calls `f` with every entry but the ends of nodes, and its path.

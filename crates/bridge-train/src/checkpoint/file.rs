@@ -7,8 +7,8 @@ use bridge_graph::{
     iter_graph, merge, update,
 };
 use bridge_random::{CountArray, Key, KeyArray, Scheme};
-use bridge_vars::{Leaf, Opaque, Result, State, Tree, Value, VariableType, Variables};
-use candle_core::{Device, Tensor};
+use bridge_vars::{Leaf, Opaque, Result, State, Tree, VariableType, Variables};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use serde_json::Value as Json;
 
@@ -27,6 +27,8 @@ use crate::fit::{describe, differences, placed};
 #[derive(Debug)]
 pub struct CheckpointFile {
     device: Device,
+    /// What floating point numbers become.
+    float_dtype: Option<DType>,
     tensors: TensorFile,
     parts: BTreeMap<String, Part>,
 }
@@ -66,12 +68,33 @@ impl CheckpointFile {
             Ok(description.parts)
         });
         match described {
-            Ok(parts) => Ok(Self { device: device.clone(), tensors, parts }),
+            Ok(parts) => Ok(Self { device: device.clone(), float_dtype: None, tensors, parts }),
             Err(Unreadable::Malformed(reason)) => Err(CheckpointError::Malformed { file, reason }.into()),
             Err(Unreadable::Newer(found)) => {
                 Err(CheckpointError::NewerVersion { file, found, supported: VERSION }.into())
             }
         }
+    }
+
+    /// Converts floating point tensors to a dtype when they are read, and what a module's description says of them.
+    ///
+    /// ```
+    /// use bridge_train::{CheckpointFile, save};
+    /// use bridge_vars::Param;
+    /// use candle_core::{DType, Device, Tensor};
+    ///
+    /// # let directory = tempfile::tempdir().map_err(bridge_vars::Error::new)?;
+    /// # let path = directory.path().join("model.safetensors");
+    /// save(&path, &vec![Param::new(Tensor::new(2f32, &Device::Cpu)?)])?;
+    /// let file = CheckpointFile::open(&path, &Device::Cpu)?.with_float_dtype(DType::BF16);
+    /// let params: Vec<Param> = file.module("")?;
+    /// assert_eq!(params[0].value()?.dtype(), DType::BF16);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_float_dtype(mut self, dtype: DType) -> Self {
+        self.float_dtype = Some(dtype);
+        self
     }
 
     /// The names of the parts, in order.
@@ -132,6 +155,16 @@ impl CheckpointFile {
     pub fn module<M: Field>(&self, part: &str) -> Result<M> {
         let (program, state) = self.split(part)?;
         self.in_part(part, || merge(&GraphDef::from_program(Arc::new(program)), &state))
+    }
+
+    /// The same, where the module contains boxed ones: those of the registry.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Part`] if it is not an `M`, or the registry lacks a type; and those of
+    /// [`CheckpointFile::state`].
+    pub fn module_with<M: Field>(&self, part: &str, registry: &Registry) -> Result<M> {
+        let (program, state) = self.split(part)?;
+        self.in_part(part, || registry.merge(&GraphDef::from_program(Arc::new(program)), &state))
     }
 
     /// A module of any type that the registry knows, built from the file alone.
@@ -234,7 +267,13 @@ impl CheckpointFile {
                 let counts = self.tensor(part, entry, &Device::Cpu)?;
                 CountArray::new(counts.shape(), counts.flatten_all()?.to_vec1()?)?.into()
             }
-            None => Value::from(self.tensor(part, entry, &self.device)?),
+            None => {
+                let tensor = self.tensor(part, entry, &self.device)?;
+                match self.float_dtype {
+                    Some(dtype) if tensor.dtype().is_float() => tensor.to_dtype(dtype)?.into(),
+                    _ => tensor.into(),
+                }
+            }
         };
         let kind = VariableType::from_name_and_collection(&entry.kind, &entry.collection);
         Ok(Leaf { kind, value, metadata: entry.metadata.clone() })
@@ -252,7 +291,11 @@ impl CheckpointFile {
     }
 
     fn program(&self, graphdef: &Json) -> Result<Program> {
-        Program::decode(graphdef, &self.device)
+        let program = Program::decode(graphdef, &self.device)?;
+        Ok(match self.float_dtype {
+            Some(dtype) => program.with_float_dtype(dtype),
+            None => program,
+        })
     }
 
     fn tensor(&self, part: &str, entry: &LeafEntry, device: &Device) -> Result<Tensor> {
