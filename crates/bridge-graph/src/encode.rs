@@ -9,6 +9,8 @@ use crate::error::GraphError;
 use crate::program::{Def, Entry, Program, Spec};
 use crate::{Attribute, Structure};
 
+/// So deep may the nodes of a description from a file be nested.
+const MAX_DEPTH: usize = 256;
 /// What a file says of a variable that had no value.
 const ABSENT: &str = "no value";
 
@@ -173,6 +175,10 @@ fn refuse_repeated_keys(entries: &[Entry]) -> Result<()> {
                         path.push(key.clone());
                     }
                     nodes.push(FxHashSet::default());
+                    // What reads a description goes down by recursion.
+                    if nodes.len() > MAX_DEPTH {
+                        return Err(foreign(&Path::root(), "nodes that are not so deep", "more".into()));
+                    }
                 }
             }
         }

@@ -2,8 +2,8 @@ use std::fmt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use bridge_graph::{Misfit, Mismatch, Policy, Visit, state, update_with};
-use bridge_vars::{Filter, Leaf, Path, PathKey, Result, State, Tree, Value, Variables};
+use bridge_graph::{BareTensor, Misfit, Mismatch, Policy, Visit, state, update_with};
+use bridge_vars::{Filter, IsKind, Leaf, Path, PathKey, Result, State, Tree, Value, VariableKind, Variables};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -13,8 +13,9 @@ use crate::{CheckpointError, TensorFile};
 /// Tensors that something else saved, on their way into a model: which of them, under which names, and in which layout.
 ///
 /// Names become paths: `layers.0.weight`. The rules for names apply in the order in which they are given. Every
-/// variable of the model that holds a tensor wants a tensor of its path, shape and dtype, and every tensor that is not
-/// ruled out wants its variable, unless a [`Policy`] says otherwise. Nothing changes unless all is well.
+/// variable of the model that holds a tensor, or nothing yet, wants a tensor of its path, shape and dtype, and every tensor that is not
+/// ruled out wants its variable, unless a [`Policy`] says otherwise. Nothing changes unless all is well. A variable that stands in several places is loaded
+/// under its first path: [`Weights::rename_with`] leaves the other names out.
 ///
 /// ```
 /// use bridge_graph::StatefulModule;
@@ -109,7 +110,7 @@ struct Plan {
 }
 
 impl Weights {
-    /// Of a safetensors file, or of the index of several.
+    /// Of a safetensors file, a file of `torch.save`, or the index of several.
     ///
     /// # Errors
     /// Those of [`TensorFile::open`].
@@ -215,7 +216,7 @@ impl Weights {
     fn fit(&self, model: &Tree<Leaf>, roots: &[Path]) -> Result<(Tree<Leaf>, LoadReport)> {
         let mut expected = Tree::default();
         for (path, leaf) in model.iter() {
-            if matches!(leaf.value, Value::Tensor(_)) && self.filter.matches(&path, leaf) {
+            if self.takes(&path, leaf) {
                 expected.insert(&path, leaf.clone())?;
             }
         }
@@ -226,21 +227,36 @@ impl Weights {
                 report.ignored.push(name.to_owned());
                 continue;
             };
-            let found = roots.iter().find_map(|root| self.place(root.concat(&path), name, &expected));
-            match found {
+            let place =
+                |tree: &Tree<Leaf>| roots.iter().find_map(|root| self.place(root.concat(&path), name, tree));
+            match place(&expected) {
                 Some((path, layout)) => plans.push(Plan { name: name.to_owned(), path, layout }),
-                None if self.is_left_out(&path, name, model, roots) => report.ignored.push(name.to_owned()),
-                None => report.misfit.unexpected.push(path),
+                None => match place(model).and_then(|(path, _)| Some((model.get(&path)?, path))) {
+                    None => report.misfit.unexpected.push(path),
+                    Some((leaf, path)) if !self.filter.matches(&path, leaf) => {
+                        report.ignored.push(name.to_owned());
+                    }
+                    Some((leaf, path)) => report.misfit.mismatched.push(Mismatch {
+                        path,
+                        expected: format!("{}, which is no variable that holds a tensor", describe(leaf)),
+                        found: "a tensor (`Weights::rename_with` can leave it out)".into(),
+                    }),
+                },
             }
         }
         plans.sort_by(|a, b| a.path.cmp(&b.path));
-        if let Some([a, b]) = plans.windows(2).find_map(|two| match two {
-            [a, b] if a.path == b.path => Some([a, b]),
-            _ => None,
-        }) {
-            let reason = format!("both `{}` and `{}` would go to `{}`: rename one", a.name, b.name, a.path);
-            return Err(self.file.malformed(reason).into());
+        for two in plans.chunk_by(|a, b| a.path == b.path).filter(|plans| plans.len() > 1) {
+            let names: Vec<_> = two.iter().map(|plan| format!("`{}`", plan.name)).collect();
+            let (path, found) = (two.first().map(|plan| plan.path.clone()), names.join(" and "));
+            report.misfit.mismatched.push(Mismatch {
+                path: path.unwrap_or_default(),
+                expected: "one tensor".into(),
+                found,
+            });
         }
+        let twice: Vec<Path> =
+            report.misfit.mismatched.iter().map(|mismatch| mismatch.path.clone()).collect();
+        plans.retain(|plan| !twice.contains(&plan.path));
         let read: Vec<_> = plans.par_iter().map(|plan| self.read(plan, &expected)).collect();
         let mut loaded = Tree::default();
         for (Plan { path, .. }, read) in plans.into_iter().zip(read) {
@@ -283,43 +299,35 @@ impl Weights {
 
     /// Where a tensor goes, and how its dimensions are to be laid out.
     fn place(&self, path: Path, name: &str, expected: &Tree<Leaf>) -> Option<(Path, Option<Layout>)> {
-        let (path, usual) = match self.pytorch && expected.get(&path).is_none() {
-            true => self.pytorch_place(&path, name, expected)?,
-            false => (path, None),
+        let path = match self.pytorch && expected.get(&path).is_none() {
+            true => pytorch_path(&path, expected)?,
+            false => path,
         };
         let leaf = expected.get(&path)?;
+        let usual = if self.pytorch { self.pytorch_layout(&path, name) } else { None };
         let given = self.layouts.iter().rev().find(|(filter, _)| filter.matches(&path, leaf));
         Some((path, given.map(|(_, layout)| layout.clone()).or(usual)))
     }
 
-    fn pytorch_place(
-        &self,
-        path: &Path,
-        name: &str,
-        expected: &Tree<Leaf>,
-    ) -> Option<(Path, Option<Layout>)> {
-        let mut above = path.clone();
-        let last = above.pop()?.to_string();
-        let others: &[&str] = match last.as_str() {
-            "weight" => &["kernel", "scale", "embedding"],
-            "running_mean" => &["mean"],
-            "running_var" => &["var"],
-            _ => return None,
-        };
-        let other = others.iter().find(|other| expected.get(&above.join(**other)).is_some())?;
-        let rank = self.file.shape(name)?.len();
-        let layout = match *other {
-            "kernel" if rank == 2 => Some(Layout::Transposed),
+    /// Of a weight that becomes a kernel, whatever renamed it.
+    fn pytorch_layout(&self, path: &Path, name: &str) -> Option<Layout> {
+        let is = |path: &Path, step: &str| path.last().is_some_and(|last| *last == PathKey::from(step));
+        if !is(path, "kernel") || !is(&Path::from(name), "weight") {
+            return None;
+        }
+        match self.file.shape(name)?.len() {
+            0 | 1 => None,
+            2 => Some(Layout::Transposed),
             // [out, in, spatial..] to [spatial.., in, out]
-            "kernel" if rank > 2 => Some(Layout::Permuted((2..rank).chain([1, 0]).collect())),
-            _ => None,
-        };
-        Some((above.join(*other), layout))
+            rank => Some(Layout::Permuted((2..rank).chain([1, 0]).collect())),
+        }
     }
 
-    /// True if the model has this, and the filter left it out.
-    fn is_left_out(&self, path: &Path, name: &str, model: &Tree<Leaf>, roots: &[Path]) -> bool {
-        roots.iter().any(|root| self.place(root.concat(path), name, model).is_some())
+    /// Whether a variable wants a tensor: it holds one, or nothing yet.
+    fn takes(&self, path: &Path, leaf: &Leaf) -> bool {
+        let is_variable = leaf.kind != <BareTensor as IsKind>::Kind::variable_type();
+        let holds = matches!(leaf.value, Value::Tensor(_) | Value::Absent);
+        is_variable && holds && self.filter.matches(path, leaf)
     }
 
     fn read(&self, plan: &Plan, expected: &Tree<Leaf>) -> Result<Result<Leaf, Box<Mismatch>>> {
@@ -327,31 +335,55 @@ impl Weights {
         let (Some(leaf), Some(shape)) = (expected.get(path), self.file.shape(name)) else {
             return Err(self.file.malformed(format!("it lacks `{name}`")).into());
         };
-        let Value::Tensor(wanted) = &leaf.value else {
-            return Err(self.file.malformed(format!("`{path}` holds no tensor")).into());
+        let misfit = |found: String| {
+            let (path, expected) = (path.clone(), describe(leaf));
+            Ok(Err(Box::new(Mismatch { path, expected, found })))
         };
+        if self.file.dtype(name).is_none() {
+            return misfit(format!("a tensor {shape:?} of a dtype that candle does not have"));
+        }
         let mut tensor = self.file.tensor(name, &Device::Cpu)?;
         tensor = match layout {
+            None => tensor,
             Some(Layout::Transposed) if shape.len() >= 2 => {
                 tensor.transpose(shape.len() - 2, shape.len() - 1)?.contiguous()?
             }
             Some(Layout::Permuted(dims)) if is_order(dims, shape.len()) => {
                 tensor.permute(dims.as_slice())?.contiguous()?
             }
-            _ => tensor,
+            Some(Layout::Transposed) => {
+                return misfit(format!("a tensor {shape:?}, which can not be transposed"));
+            }
+            Some(Layout::Permuted(dims)) => {
+                return misfit(format!(
+                    "a tensor {shape:?}, whose dimensions can not be in the order {dims:?}"
+                ));
+            }
         };
+        let Value::Tensor(wanted) = &leaf.value else { return Ok(Ok(leaf.with_value(tensor))) };
         if self.cast && tensor.dtype().is_float() && wanted.dtype().is_float() {
             tensor = tensor.to_dtype(wanted.dtype())?;
         }
         let found = leaf.with_value(tensor.to_device(wanted.device())?);
-        Ok(match is_like(leaf, &found) {
-            true => Ok(found),
-            false => {
-                let found = format!("{}{}", describe(&found), advice(&tensor, wanted.get()));
-                Err(Box::new(Mismatch { path: path.clone(), expected: describe(leaf), found }))
-            }
-        })
+        match is_like(leaf, &found) {
+            true => Ok(Ok(found)),
+            false => misfit(format!("{}{}", describe(&found), advice(&tensor, wanted.get()))),
+        }
     }
+}
+
+/// Where the model has what PyTorch calls by another name.
+fn pytorch_path(path: &Path, expected: &Tree<Leaf>) -> Option<Path> {
+    let mut above = path.clone();
+    let last = above.pop()?.to_string();
+    let others: &[&str] = match last.as_str() {
+        "weight" => &["kernel", "scale", "embedding"],
+        "running_mean" => &["mean"],
+        "running_var" => &["var"],
+        _ => return None,
+    };
+    let mut paths = others.iter().map(|other| above.join(*other));
+    paths.find(|path| expected.get(path).is_some())
 }
 
 /// What would make a tensor fit.

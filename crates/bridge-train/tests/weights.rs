@@ -177,8 +177,46 @@ fn dtypes_are_converted_on_request() {
 fn two_tensors_for_one_variable_are_refused() {
     let (place, model) = (saved([("a.scale", zeros(&[3])), ("b.scale", zeros(&[3]))]), model());
     let weights = place.weights().rename("a", "norm").rename("b", "norm");
-    let error = weights.load_into(&model).unwrap_err().to_string();
-    assert!(error.contains("both `a.scale` and `b.scale` would go to `norm.scale`"), "{error}");
+    refused(
+        &weights,
+        &model,
+        &["`norm.scale`: expected one tensor, found `a.scale` and `b.scale`", "missing"],
+    );
+}
+
+#[test]
+fn a_layout_that_does_not_apply_is_said() {
+    let square = Dense { kernel: Param::new(zeros(&[2, 2])), bias: Param::new(zeros(&[2])) };
+    let place = saved([("q.weight", count(&[2, 2])), ("q.bias", zeros(&[2]))]);
+    let weights = place.weights().rename("q", "").rename("weight", "kernel");
+    for dims in [vec![1, 0, 2], vec![0, 0], vec![]] {
+        let error = weights.clone().permute("kernel", dims).load_into(&square).unwrap_err().to_string();
+        assert!(error.contains("whose dimensions can not be in the order"), "{error}");
+    }
+    let error = weights.clone().transpose("**").load_into(&square).unwrap_err().to_string();
+    assert!(error.contains("`bias`: expected Param f32[2], found a tensor [2], which can not be"), "{error}");
+    // PyTorch's layout, whatever gave the weight its name.
+    weights.from_pytorch().load_into(&square).unwrap();
+    assert_eq!(square.kernel.value().unwrap().to_vec2::<f32>().unwrap(), [[0., 2.], [1., 3.]]);
+}
+
+#[test]
+fn what_is_no_variable_or_has_no_value() {
+    let module = (Param::new(zeros(&[2])), zeros(&[2]), Param::new(5u32));
+    let place = saved([("0", count(&[2]))]);
+    assert_eq!(place.weights().load_into(&module).unwrap().loaded.len(), 1);
+    let place = saved([("0", count(&[2])), ("1", count(&[2])), ("2", count(&[2]))]);
+    let error = place.weights().load_into(&module).unwrap_err().to_string();
+    for path in ["`1`: expected", "`2`: expected", "which is no variable that holds a tensor"] {
+        assert!(error.contains(path), "{error}");
+    }
+    let weights = place.weights().rename_with(|name| (name == "0").then(|| name.to_owned()));
+    // A variable without a value takes any.
+    let (graphdef, state) = bridge_graph::split(&module).unwrap();
+    let state = state.filter(!Filter::path("0"));
+    let (merged, _) = bridge_graph::merge_with(&graphdef, &state, Policy::Partial).unwrap();
+    weights.load_into(&merged).unwrap();
+    assert_eq!(merged.0.value().unwrap().to_vec1::<f32>().unwrap(), [0., 1.]);
 }
 
 #[test]

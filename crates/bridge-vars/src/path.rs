@@ -241,7 +241,16 @@ impl Path {
     pub fn similar(&self, others: impl IntoIterator<Item = Path>) -> Vec<Path> {
         let text = self.to_string();
         let score = |other: &Path| {
-            let likeness = strsim::normalized_damerau_levenshtein(&text, &other.to_string());
+            let other_text = other.to_string();
+            let (short, long) = match text.len() < other_text.len() {
+                true => (text.len(), other_text.len()),
+                false => (other_text.len(), text.len()),
+            };
+            // Too unlike to be worth a comparison, which takes the product of both lengths.
+            if long > LONGEST_COMPARED || long > 10 * short {
+                return 0.;
+            }
+            let likeness = strsim::normalized_damerau_levenshtein(&text, &other_text);
             // The last step says what a value is, the others where.
             let same_end = !self.is_empty() && self.last() == other.last();
             likeness + if same_end { 0.5 } else { 0. }
@@ -353,9 +362,18 @@ impl Serialize for Path {
 }
 impl<'de> Deserialize<'de> for Path {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self::from(text.as_str()))
+        let text = String::deserialize(deserializer)?;
+        match text.bytes().filter(|byte| *byte == b'.').count() > MAX_DOTS {
+            true => Err(serde::de::Error::custom(format!("a path of more than {MAX_DOTS} steps"))),
+            false => Ok(Self::from(text.as_str())),
+        }
     }
 }
+
+/// Longer texts are not compared with each other.
+const LONGEST_COMPARED: usize = 1000;
+/// A path that something wrote may have so many dots: each step takes more room than its text.
+const MAX_DOTS: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -90,7 +90,7 @@ impl Checkpoint {
         mut self,
         part: &str,
         leaves: impl Iterator<Item = (Path, &'a Leaf)>,
-        make: impl FnOnce(Vec<LeafEntry>) -> Part,
+        make: impl FnOnce(Vec<Box<LeafEntry>>) -> Part,
     ) -> Result<Self> {
         let mut entries = Vec::new();
         for (path, leaf) in leaves {
@@ -105,7 +105,7 @@ impl Checkpoint {
                 }
                 self.tensors.insert(name, tensor);
             }
-            entries.push(entry);
+            entries.push(Box::new(entry));
         }
         let made = make(entries);
         if made.is_too_deep() {
@@ -153,16 +153,18 @@ impl Checkpoint {
     /// their index, as `model.safetensors.index.json`, under the name that is given: whole or not at all.
     ///
     /// The files lie beside the index, and have names that begin as its name does and go on with a checksum. Those
-    /// of an earlier checkpoint under the same index are removed once the new one is there.
+    /// that the index had before are removed once the new one is there. One program at a time can save to an index.
     ///
     /// # Errors
     /// Those of [`Checkpoint::save`].
     pub fn save_sharded(&self, index: impl AsRef<std::path::Path>, largest: u64) -> Result<()> {
         let index = index.as_ref();
+        if index.is_symlink() {
+            let source = io::Error::other("it is a link: save beside what it leads to");
+            return Err(refused(index, source));
+        }
         let tensors = self.in_order();
         let description = self.description(&checksums(&tensors)?)?;
-        let shards = Shards::new(index, &description);
-        let old = shards.present();
         let (mut groups, mut filled) = (Vec::<Vec<_>>::new(), 0);
         for tensor in tensors {
             let length = byte_length(tensor.1);
@@ -175,6 +177,8 @@ impl Checkpoint {
             }
             filled += length;
         }
+        let shards = Shards::new(index, &description, groups.iter().map(Vec::len));
+        let old = shards.listed();
         let (mut map, mut total) = (BTreeMap::new(), 0);
         let mut new = BTreeSet::new();
         for (number, group) in groups.iter().enumerate() {

@@ -94,12 +94,14 @@ impl Description {
     }
 }
 
+/// Leaves are boxed, because a list grows by doubling, and a leaf takes more room than its text.
+#[allow(clippy::vec_box, reason = "as it says above")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(super) enum Part {
-    Module { graphdef: Json, leaves: Vec<LeafEntry> },
-    State { leaves: Vec<LeafEntry> },
-    Variables { leaves: Vec<LeafEntry> },
+    Module { graphdef: Json, leaves: Vec<Box<LeafEntry>> },
+    State { leaves: Vec<Box<LeafEntry>> },
+    Variables { leaves: Vec<Box<LeafEntry>> },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -135,13 +137,13 @@ impl Part {
     pub(super) const STATE: &str = "a state";
     pub(super) const VARIABLES: &str = "variables";
 
-    pub(super) fn leaves(&self) -> &[LeafEntry] {
+    pub(super) fn leaves(&self) -> &[Box<LeafEntry>] {
         match self {
             Self::Module { leaves, .. } | Self::State { leaves } | Self::Variables { leaves } => leaves,
         }
     }
 
-    pub(super) fn leaves_mut(&mut self) -> &mut [LeafEntry] {
+    pub(super) fn leaves_mut(&mut self) -> &mut [Box<LeafEntry>] {
         match self {
             Self::Module { leaves, .. } | Self::State { leaves } | Self::Variables { leaves } => leaves,
         }

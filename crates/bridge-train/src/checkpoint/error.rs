@@ -38,9 +38,9 @@ pub enum CheckpointError {
         /// The tensor's name in it.
         tensor: String,
     },
-    /// A safetensors file that something else wrote.
+    /// A file that something else wrote.
     #[error(
-        "`{}` is a safetensors file of {tensors} tensors without a description of modules, states or \
+        "`{}` is a file of {tensors} tensors without a description of modules, states or \
          variables: read its tensors with `TensorFile`", .file.display()
     )]
     Foreign {

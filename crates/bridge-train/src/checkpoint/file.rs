@@ -237,11 +237,11 @@ impl CheckpointFile {
         })
     }
 
-    fn tree(&self, part: &str, leaves: &[LeafEntry]) -> Result<Tree<Leaf>> {
+    fn tree(&self, part: &str, leaves: &[Box<LeafEntry>]) -> Result<Tree<Leaf>> {
         self.in_part(part, || {
             let mut tree = Tree::default();
             let read = |entry: &LeafEntry| self.leaf(part, entry).map_err(|error| error.at(&entry.path));
-            let read: Vec<_> = leaves.par_iter().map(read).collect();
+            let read: Vec<_> = leaves.par_iter().map(|entry| read(entry)).collect();
             for (entry, leaf) in leaves.iter().zip(read) {
                 let leaf = leaf?;
                 if tree.insert(&entry.path, leaf)?.is_some() {

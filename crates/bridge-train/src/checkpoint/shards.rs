@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::checksum;
+use crate::files::Index;
 
 /// What the files of one checkpoint are called: by its content, so that a new one leaves those of the old one alone
 /// until its index is there.
@@ -14,12 +15,14 @@ pub(super) struct Shards<'a> {
 }
 
 impl<'a> Shards<'a> {
-    pub(super) fn new(index: &'a Path, description: &str) -> Self {
+    /// Of a checkpoint with this description, in files of so many tensors.
+    pub(super) fn new(index: &'a Path, description: &str, groups: impl Iterator<Item = usize>) -> Self {
         let name = index.file_name().unwrap_or_default().to_string_lossy();
         let stem = name.strip_suffix(".json").unwrap_or(&name);
         let stem = stem.strip_suffix(".index").unwrap_or(stem);
         let stem = stem.strip_suffix(".safetensors").unwrap_or(stem).to_owned();
-        Self { index, stem, content: checksum::of_text(description) }
+        let groups: Vec<_> = groups.collect();
+        Self { index, stem, content: checksum::of_text(&format!("{description}{groups:?}")) }
     }
 
     /// Counted from 1.
@@ -27,17 +30,11 @@ impl<'a> Shards<'a> {
         format!("{}-{}-{number:05}-of-{of:05}.safetensors", self.stem, self.content)
     }
 
-    /// Those that are there, of whatever content.
-    pub(super) fn present(&self) -> BTreeSet<String> {
-        let directory = match self.index.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| self.is_one(name))
-            .collect()
+    /// Those that the index lists as it is now; none if it can not be read.
+    pub(super) fn listed(&self) -> BTreeSet<String> {
+        let index = Index::read(self.index).ok().flatten();
+        let files = index.iter().flat_map(Index::files);
+        files.filter(|name| self.is_one(name)).map(str::to_owned).collect()
     }
 
     fn is_one(&self, name: &str) -> bool {
@@ -59,7 +56,7 @@ mod tests {
 
     #[test]
     fn names_are_known_again() {
-        let shards = Shards::new(Path::new("model.safetensors.index.json"), "{}");
+        let shards = Shards::new(Path::new("model.safetensors.index.json"), "{}", [1, 1].into_iter());
         let name = shards.name(1, 2);
         assert!(name.starts_with("model-") && name.ends_with("-00001-of-00002.safetensors"), "{name}");
         assert!(shards.is_one(&name));

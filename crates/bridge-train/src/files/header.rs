@@ -7,12 +7,16 @@ use std::io::{self, Read};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
+use super::pytorch;
+
 /// What safetensors' own reader accepts.
 pub(crate) const MAX_HEADER: u64 = 100_000_000;
 /// JSON may be nested this deep; serde_json reads no deeper.
 const MAX_NESTING: usize = 128;
-/// So many bytes of a file justify one more member of a list or of an object in its JSON.
-const BYTES_PER_MEMBER: u64 = 32;
+/// So many bytes of a file justify one more item of a list in its JSON,
+const BYTES_PER_ITEM: u64 = 16;
+/// and so many one more member of an object.
+const BYTES_PER_MEMBER: u64 = 48;
 /// So many are always allowed.
 const FEW_MEMBERS: u64 = 64;
 
@@ -32,6 +36,8 @@ pub(crate) struct Place {
     pub(crate) shape: Vec<usize>,
     pub(crate) start: u64,
     pub(crate) length: usize,
+    /// In elements, where the tensor's elements do not follow each other in order.
+    pub(crate) strides: Option<Vec<usize>>,
 }
 
 /// Why a file can not be used.
@@ -63,10 +69,10 @@ impl Header {
         let mut prefix = [0; 8];
         file.read_exact(&mut prefix)?;
         if prefix.starts_with(b"PK\x03\x04") {
-            return malformed(
-                "it is a zip archive, as `torch.save` writes: write it with \
-                 `safetensors.torch.save_file(model.state_dict(), path)` instead",
-            );
+            return pytorch::read(file, number);
+        }
+        if prefix.starts_with(b"\x80\x02\x8a\x0a") {
+            return malformed("it is of a `torch.save` before PyTorch 1.6: load it there, and save it again");
         }
         let header_length = u64::from_le_bytes(prefix);
         let data_length = match after_prefix.checked_sub(header_length) {
@@ -106,7 +112,14 @@ impl Header {
             let (start, length) = (8 + header_length + start as u64, end - start);
             tensors.insert(
                 name,
-                Place { file: number, dtype: info.dtype, shape: info.shape.clone(), start, length },
+                Place {
+                    file: number,
+                    dtype: info.dtype,
+                    shape: info.shape.clone(),
+                    start,
+                    length,
+                    strides: None,
+                },
             );
         }
         Ok(Self { metadata, tensors })
@@ -116,7 +129,8 @@ impl Header {
 /// Refuses JSON that would take far more memory than the file: every member takes at least some tens of bytes, and
 /// its text may be one digit and a comma.
 pub(crate) fn check_members(json: &[u8], file_length: u64) -> Result<(), Refused> {
-    let most = (file_length / BYTES_PER_MEMBER).max(FEW_MEMBERS);
+    let most = |bytes_each: u64| (file_length / bytes_each).max(FEW_MEMBERS);
+    // Of each list or object that is open: how many more it may have.
     let mut open: Vec<u64> = Vec::new();
     let (mut quoted, mut escaped) = (false, false);
     for byte in json {
@@ -129,16 +143,18 @@ pub(crate) fn check_members(json: &[u8], file_length: u64) -> Result<(), Refused
                 if open.len() == MAX_NESTING {
                     return malformed(format!("its JSON is nested more than {MAX_NESTING} deep"));
                 }
-                open.push(1);
+                open.push(most(if *byte == b'[' { BYTES_PER_ITEM } else { BYTES_PER_MEMBER }) - 1);
             }
             (false, b']' | b'}') => _ = open.pop(),
             (false, b',') => {
-                if let Some(members) = open.last_mut() {
-                    *members += 1;
-                    if *members > most {
-                        return malformed(format!(
-                            "its JSON has more than {most} members in one place, too many for its length"
-                        ));
+                if let Some(left) = open.last_mut() {
+                    match left.checked_sub(1) {
+                        Some(fewer) => *left = fewer,
+                        None => {
+                            return malformed(
+                                "its JSON has more members in one place than its length justifies",
+                            );
+                        }
                     }
                 }
             }
@@ -156,8 +172,8 @@ mod tests {
     fn members_are_counted_outside_of_texts() {
         check_members(br#"{"a\",,,,,,,,": [0, 1], "b": ["[", "]"]}"#, 64).unwrap();
         let many = format!("[0{}]", ", 0".repeat(99));
-        check_members(many.as_bytes(), 3199).unwrap_err();
-        check_members(many.as_bytes(), 3200).unwrap();
+        check_members(many.as_bytes(), 1599).unwrap_err();
+        check_members(many.as_bytes(), 1600).unwrap();
         check_members(&[b'['; 129], 1 << 20).unwrap_err();
     }
 }

@@ -3,6 +3,8 @@
 mod atomic;
 mod header;
 mod index;
+mod pickle;
+mod pytorch;
 mod tensor_bytes;
 mod tensor_file;
 

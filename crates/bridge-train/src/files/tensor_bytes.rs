@@ -37,7 +37,17 @@ pub(crate) fn with_bytes<T>(tensor: &Tensor, f: impl FnOnce(&[u8]) -> T) -> Resu
         CpuStorage::F6E2M3(bytes)
         | CpuStorage::F6E3M2(bytes)
         | CpuStorage::F4(bytes)
-        | CpuStorage::F8E8M0(bytes) => f(bytes),
+        | CpuStorage::F8E8M0(bytes) => {
+            let bits = tensor.elem_count() * safetensors::Dtype::from(tensor.dtype()).bitsize();
+            match bytes.len() == bits.div_ceil(8) {
+                true => f(bytes),
+                false => {
+                    let reason =
+                        format!("a part of a larger tensor of {:?} can not be taken out", tensor.dtype());
+                    return Err(candle_core::Error::Msg(reason));
+                }
+            }
+        }
     })
 }
 

@@ -11,8 +11,11 @@ use super::index::Index;
 use super::tensor_bytes::read_tensor;
 use crate::CheckpointError;
 
-/// Named tensors in files, whoever wrote them: a safetensors file, or several of them under an index
-/// (`model.safetensors.index.json`).
+/// Named tensors in files, whoever wrote them: a safetensors file, a `.pth` or `.bin` file of `torch.save`, or several of
+/// either under an index (`model.safetensors.index.json`).
+///
+/// Of a file of PyTorch the tensors in dicts and lists are taken, by their paths; numbers and texts beside them are
+/// [metadata](TensorFile::metadata). No code in it is executed.
 ///
 /// Opening reads the headers; a tensor is read when it is asked for.
 ///
@@ -45,7 +48,7 @@ enum Data {
 }
 
 impl TensorFile {
-    /// Opens a safetensors file, or the index of several.
+    /// Opens a file of tensors, or the index of several.
     ///
     /// # Errors
     /// [`CheckpointError::Io`], [`CheckpointError::Malformed`].
@@ -165,9 +168,21 @@ impl TensorFile {
             let reason = format!("no tensor of candle can be {}, as `{name}` is", place.dtype);
             return Err(self.malformed(reason).into());
         };
-        read_tensor(dtype, &place.shape, place.length, device, |bytes| {
-            data.read(place.start, bytes, &mut see)
-                .map_err(|source| CheckpointError::Io { file: path.clone(), action: "read", source }.into())
+        let width = dtype.size_in_bytes();
+        let length = match &place.strides {
+            Some(_) => place.shape.iter().product::<usize>() * width,
+            None => place.length,
+        };
+        read_tensor(dtype, &place.shape, length, device, |bytes| {
+            let read = match &place.strides {
+                None => data.read(place.start, bytes, &mut see),
+                Some(strides) => {
+                    let mut span = vec![0; place.length];
+                    data.read(place.start, &mut span, &mut see)
+                        .map(|()| gather(&span, &place.shape, strides, width, bytes))
+                }
+            };
+            read.map_err(|source| CheckpointError::Io { file: path.clone(), action: "read", source }.into())
         })
     }
 
@@ -212,13 +227,31 @@ impl Data {
     }
 }
 
+/// Puts elements in order, which are apart by strides.
+fn gather(span: &[u8], shape: &[usize], strides: &[usize], width: usize, out: &mut [u8]) {
+    let mut at = vec![0usize; shape.len()];
+    for element in out.chunks_exact_mut(width) {
+        let from = at.iter().zip(strides).map(|(at, stride)| at * stride).sum::<usize>() * width;
+        if let Some(bytes) = span.get(from..from + width) {
+            element.copy_from_slice(bytes);
+        }
+        for (at, dim) in at.iter_mut().zip(shape).rev() {
+            *at += 1;
+            if *at < *dim {
+                break;
+            }
+            *at = 0;
+        }
+    }
+}
+
 #[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+pub(super) fn read_exact_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
 }
 
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()> {
+pub(super) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, bytes, at)? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
