@@ -9,10 +9,11 @@ The project's own commands.
 Usage: cargo xtask COMMAND [OPTIONS]
 
 Commands:
-  test     Run everything that guards the project
-  layers   Check that dependencies between the crates point down
-  bench    Measure speed
-  golden   Regenerate or check the golden files
+  test           Run everything that guards the project
+  layers         Check that dependencies between the crates point down
+  bench          Measure speed
+  compile-time   Measure what a derive costs
+  golden         Regenerate or check the golden files
 
 `cargo xtask COMMAND --help` says more of each.
 ";

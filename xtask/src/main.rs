@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user there")]
 
 mod bench;
+mod compile_time;
 mod golden;
 mod help;
 #[cfg(test)]
@@ -36,6 +37,7 @@ fn run(mut arguments: lexopt::Parser) -> Outcome {
             Some("test") => test::command(arguments),
             Some("layers") => layers::command(arguments),
             Some("bench") => bench::command(arguments),
+            Some("compile-time") => compile_time::command(arguments),
             Some("golden") => golden::command(arguments),
             _ => Err(help::usage(format!("there is no command {command:?}"), help::OVERVIEW)),
         },

@@ -102,6 +102,7 @@ impl Registry {
         }
         let mut failure = None;
         for rebuild in rebuilds {
+            source.attempt()?;
             let before = source.position();
             match rebuild(source) {
                 Ok(built) if source.misfits_since(&before) == 0 => return Ok(built),

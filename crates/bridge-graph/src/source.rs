@@ -28,6 +28,8 @@ pub struct Source<'a> {
     lenient: bool,
     /// Whether a bare tensor has no value that fits: there can be no module then.
     lacks_tensors: bool,
+    /// How often one of several types of a name was tried.
+    attempts: usize,
     misfit: Misfit,
 }
 
@@ -83,6 +85,7 @@ impl<'a> Source<'a> {
             registry: None,
             lenient: false,
             lacks_tensors: false,
+            attempts: 0,
             misfit: Misfit::default(),
         }
     }
@@ -413,6 +416,17 @@ impl<'a> Source<'a> {
             _ => self.misfit.missing.push(self.path.clone()),
         }
         absent()
+    }
+
+    /// Counts a try of one of several types: where they are nested, a description that fits none could take a try for
+    /// every combination.
+    pub(crate) fn attempt(&mut self) -> Result<()> {
+        self.attempts += 1;
+        match self.attempts > 1000 + 10 * self.program.entries.len() {
+            true => Err(self
+                .structure_text("boxed modules of names of their own", "too many that may be meant".into())),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn position(&self) -> Position {

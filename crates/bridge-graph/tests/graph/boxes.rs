@@ -155,3 +155,27 @@ fn a_registry_merges_as_merge_does() {
     let (_, report) = registry.merge_with(&graphdef, &State::default(), Policy::Partial).unwrap();
     assert_eq!(report.missing, ["0.factor".into()]);
 }
+
+#[derive(StatefulModule)]
+struct Deep<const N: usize> {
+    inner: Option<Box<dyn StatefulModule>>,
+    value: Param,
+}
+
+/// With two types of one name at every level, every combination could be tried.
+#[test]
+fn a_description_that_fits_no_combination_is_refused_soon() {
+    let mut deep = Deep::<0> { inner: None, value: param(1.) };
+    for _ in 0..60 {
+        deep = Deep { inner: Some(Box::new(deep)), value: param(1.) };
+    }
+    let (graphdef, state) = split(&deep).unwrap();
+    let mut json = graphdef.program().encode().unwrap();
+    let entries = json.as_array_mut().unwrap();
+    let innermost = entries.iter().position(|entry| entry["is"] == "variable").unwrap();
+    entries[innermost] = serde_json::json!({ "key": "value", "is": "bool", "value": true });
+    let program = Program::decode(&json, &device()).unwrap();
+    let registry = Registry::new().with::<Deep<0>>().with::<Deep<1>>();
+    let error = registry.rebuild(&program, &state).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("names of their own") || error.contains("bool"), "{error}");
+}
