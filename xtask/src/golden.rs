@@ -1,4 +1,4 @@
-//! `cargo xtask golden`: the files that hold what JAX and Flax compute.
+//! `cargo xtask golden`: the files that hold what JAX and Flax compute, and what safetensors reads.
 
 mod compare;
 
@@ -12,7 +12,7 @@ use crate::help::{self, Failure, Outcome};
 use crate::process;
 
 const HELP: &str = "\
-Regenerate the golden files in tests/golden/jax and tests/golden/flax with the real JAX and Flax.
+Regenerate the golden files in tests/golden/{jax,flax,safetensors} with the real JAX, Flax and safetensors.
 
 Usage: cargo xtask golden [--check]
 
@@ -30,7 +30,8 @@ Environment:
 const PYTHON_VARIABLE: &str = "CANDLE_BRIDGE_PYTHON";
 
 /// Each folder of golden files with the script that writes it.
-const FOLDERS: [(&str, &str); 2] = [("jax", "generate_jax.py"), ("flax", "generate_flax.py")];
+const FOLDERS: [(&str, &str); 3] =
+    [("jax", "generate_jax.py"), ("flax", "generate_flax.py"), ("safetensors", "generate_safetensors.py")];
 
 pub(crate) fn command(arguments: lexopt::Parser) -> Outcome {
     let Some(arguments) = help::parse(arguments, Some("check"), false, HELP)? else {

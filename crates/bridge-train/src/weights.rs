@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use bridge_graph::{BareTensor, Misfit, Mismatch, Policy, Visit, state, update_with};
+use bridge_graph::{BareTensor, Misfit, Mismatch, Policy, Visit, find_duplicates, state, update_with};
 use bridge_vars::{Filter, IsKind, Leaf, Path, PathKey, Result, State, Tree, Value, VariableKind, Variables};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -14,8 +14,8 @@ use crate::{CheckpointError, TensorFile};
 ///
 /// Names become paths: `layers.0.weight`. The rules for names apply in the order in which they are given. Every
 /// variable of the model that holds a tensor, or nothing yet, wants a tensor of its path, shape and dtype, and every tensor that is not
-/// ruled out wants its variable, unless a [`Policy`] says otherwise. Nothing changes unless all is well. A variable that stands in several places is loaded
-/// under its first path: [`Weights::rename_with`] leaves the other names out.
+/// ruled out wants its variable, unless a [`Policy`] says otherwise. Nothing changes unless all is well. A variable that stands in several places of a
+/// module is loaded under any of its paths, and under several if they have the same values.
 ///
 /// ```
 /// use bridge_graph::StatefulModule;
@@ -103,6 +103,7 @@ enum Layout {
 }
 
 /// A tensor of the file, and where it goes.
+#[derive(Clone)]
 struct Plan {
     name: String,
     path: Path,
@@ -197,7 +198,7 @@ impl Weights {
     /// # Errors
     /// [`CheckpointError::Weights`], with everything that does not fit; and if the file can not be read.
     pub fn load_into<M: Visit + ?Sized>(&self, module: &M) -> Result<LoadReport> {
-        let (loaded, report) = self.fit(state(module)?.tree(), &[Path::root()])?;
+        let (loaded, report) = self.fit(state(module)?.tree(), &[Path::root()], &find_duplicates(module)?)?;
         update_with(module, &State::from(loaded), Policy::Subset)?;
         Ok(report)
     }
@@ -208,12 +209,17 @@ impl Weights {
     /// Those of [`Weights::load_into`].
     pub fn load_variables(&self, variables: &Variables) -> Result<(Variables, LoadReport)> {
         let roots: Vec<_> = variables.collections().map(|name| PathKey::from(name).into()).collect();
-        let (loaded, report) = self.fit(variables.tree(), &roots)?;
+        let (loaded, report) = self.fit(variables.tree(), &roots, &[])?;
         Ok((variables.updated(&loaded.into())?, report))
     }
 
     /// What is loaded of what a model has, whose paths may be below any of the roots.
-    fn fit(&self, model: &Tree<Leaf>, roots: &[Path]) -> Result<(Tree<Leaf>, LoadReport)> {
+    fn fit(
+        &self,
+        model: &Tree<Leaf>,
+        roots: &[Path],
+        duplicates: &[Vec<Path>],
+    ) -> Result<(Tree<Leaf>, LoadReport)> {
         let mut expected = Tree::default();
         for (path, leaf) in model.iter() {
             if self.takes(&path, leaf) {
@@ -227,8 +233,10 @@ impl Weights {
                 report.ignored.push(name.to_owned());
                 continue;
             };
-            let place =
-                |tree: &Tree<Leaf>| roots.iter().find_map(|root| self.place(root.concat(&path), name, tree));
+            let place = |tree: &Tree<Leaf>| {
+                let mut paths = roots.iter().map(|root| stored(root.concat(&path), duplicates));
+                paths.find_map(|path| self.place(path, name, tree))
+            };
             match place(&expected) {
                 Some((path, layout)) => plans.push(Plan { name: name.to_owned(), path, layout }),
                 None => match place(model).and_then(|(path, _)| Some((model.get(&path)?, path))) {
@@ -245,18 +253,30 @@ impl Weights {
             }
         }
         plans.sort_by(|a, b| a.path.cmp(&b.path));
-        for two in plans.chunk_by(|a, b| a.path == b.path).filter(|plans| plans.len() > 1) {
-            let names: Vec<_> = two.iter().map(|plan| format!("`{}`", plan.name)).collect();
-            let (path, found) = (two.first().map(|plan| plan.path.clone()), names.join(" and "));
-            report.misfit.mismatched.push(Mismatch {
-                path: path.unwrap_or_default(),
-                expected: "one tensor".into(),
-                found,
-            });
+        let mut single = Vec::new();
+        for same in plans.chunk_by(|a, b| a.path == b.path) {
+            let [first, others @ ..] = same else { continue };
+            let mut agree = true;
+            for other in others {
+                agree &= match (self.read(first, &expected)?, self.read(other, &expected)?) {
+                    (Ok(first), Ok(other)) => first.identical(&other)?,
+                    _ => false,
+                };
+            }
+            match agree {
+                true => single.push(first.clone()),
+                false => report.misfit.mismatched.push(Mismatch {
+                    path: first.path.clone(),
+                    expected: "one tensor".into(),
+                    found: same
+                        .iter()
+                        .map(|plan| format!("`{}`", plan.name))
+                        .collect::<Vec<_>>()
+                        .join(" and "),
+                }),
+            }
         }
-        let twice: Vec<Path> =
-            report.misfit.mismatched.iter().map(|mismatch| mismatch.path.clone()).collect();
-        plans.retain(|plan| !twice.contains(&plan.path));
+        let plans = single;
         let read: Vec<_> = plans.par_iter().map(|plan| self.read(plan, &expected)).collect();
         let mut loaded = Tree::default();
         for (Plan { path, .. }, read) in plans.into_iter().zip(read) {
@@ -370,6 +390,25 @@ impl Weights {
             false => misfit(format!("{}{}", describe(&found), advice(&tensor, wanted.get()))),
         }
     }
+}
+
+/// The path under which a module's state has what stands at a path.
+fn stored(mut path: Path, duplicates: &[Vec<Path>]) -> Path {
+    let other = |path: &Path| {
+        duplicates.iter().find_map(|same| {
+            let (first, others) = same.split_first()?;
+            let alias = others.iter().find(|other| path.starts_with(other))?;
+            Some(first.concat(&path.keys().iter().skip(alias.len()).cloned().collect()))
+        })
+    };
+    // What stands in a shared part may itself stand in several places.
+    for _ in 0..=path.len() {
+        match other(&path) {
+            Some(first) => path = first,
+            None => break,
+        }
+    }
+    path
 }
 
 /// Where the model has what PyTorch calls by another name.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use bridge_graph::{GraphDef, Registry, Rngs, Shared, StatefulModule, WeakShared, split, split_dyn, state};
-use bridge_train::{Checkpoint, CheckpointFile, save};
+use bridge_train::{Checkpoint, CheckpointFile, TensorFile, save};
 use bridge_vars::{BatchStat, Leaf, Metadata, Param, State, Value, Variable};
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
@@ -226,6 +226,26 @@ fn files_of_version_1_are_read_for_ever() {
         file.load_into("", &model).unwrap();
     }
     assert!(state(&model).unwrap().identical(&values).unwrap());
+}
+
+/// `cargo xtask golden` asks Python's package.
+#[test]
+fn the_package_of_python_reads_the_same_tensors() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/safetensors/version_1.json");
+    let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for (path, key) in fixture_names().iter().zip(["whole", "index"]) {
+        let file = TensorFile::open(path).unwrap();
+        let entries = golden[key].as_object().unwrap();
+        assert_eq!(file.names().collect::<Vec<_>>(), entries.keys().collect::<Vec<_>>());
+        for (name, entry) in entries {
+            let tensor = file.tensor(name, &Device::Cpu).unwrap();
+            assert_eq!(serde_json::json!(tensor.dims()), entry["shape"], "{name}");
+            let mut bytes = Vec::new();
+            tensor.write_bytes(&mut bytes).unwrap();
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, entry["hex"].as_str().unwrap(), "{name}");
+        }
+    }
 }
 
 /// Writes the fixtures of the version that is current: for a new version, under its own name.

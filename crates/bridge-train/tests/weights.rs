@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use bridge_graph::{GraphError, Policy, StatefulModule, state};
+use bridge_graph::{GraphError, Policy, Shared, StatefulModule, state};
 use bridge_train::{CheckpointError, LoadReport, TensorFile, Weights};
 use bridge_vars::{BatchStat, Filter, Param, Path, Variables};
 use candle_core::{DType, Device, Tensor};
@@ -175,7 +175,7 @@ fn dtypes_are_converted_on_request() {
 
 #[test]
 fn two_tensors_for_one_variable_are_refused() {
-    let (place, model) = (saved([("a.scale", zeros(&[3])), ("b.scale", zeros(&[3]))]), model());
+    let (place, model) = (saved([("a.scale", zeros(&[3])), ("b.scale", count(&[3]))]), model());
     let weights = place.weights().rename("a", "norm").rename("b", "norm");
     refused(
         &weights,
@@ -237,4 +237,21 @@ fn a_name_that_is_not_there_is_said_with_those_that_are_like_it() {
     let file = TensorFile::open(place.path()).unwrap();
     let error = file.tensor("layer.0.weight", &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("no tensor `layer.0.weight`, did you mean `layers.0.weight`"), "{error}");
+}
+
+#[test]
+fn tied_weights_have_any_of_their_names_or_all() {
+    let shared = Shared::new(Dense { kernel: Param::new(zeros(&[2, 3])), bias: Param::new(zeros(&[3])) });
+    let model = (shared.clone(), vec![shared], Param::new(zeros(&[1])));
+    let of = |names: &[&str], other: Tensor| {
+        let mut tensors = vec![("2".to_owned(), zeros(&[1])), ("0.bias".to_owned(), zeros(&[3]))];
+        tensors.extend(names.iter().map(|name| ((*name).to_owned(), count(&[3, 2]))));
+        tensors.push(("1.0.weight".to_owned(), other));
+        saved(tensors)
+    };
+    let load = |place: &Place| place.weights().from_pytorch().load_into(&model);
+    assert_eq!(paths(&load(&of(&[], count(&[3, 2]))).unwrap().loaded), ["0.bias", "0.kernel", "2"]);
+    assert_eq!(load(&of(&["0.weight"], count(&[3, 2]))).unwrap().loaded.len(), 3);
+    let error = load(&of(&["0.weight"], zeros(&[3, 2]))).unwrap_err().to_string();
+    assert!(error.contains("`0.kernel`: expected one tensor, found `0.weight` and `1.0.weight`"), "{error}");
 }
