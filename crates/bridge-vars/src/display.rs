@@ -115,6 +115,7 @@ impl Sum {
             self.leaves += 1;
             self.elements += match &leaf.value {
                 Value::Tensor(tensor) => tensor.element_count(),
+                Value::Described(described) => described.element_count(),
                 _ => 0,
             };
             self.bytes += bytes(&leaf.value);
@@ -136,6 +137,7 @@ impl fmt::Display for Sum {
 pub(crate) fn form(value: &Value) -> String {
     match value {
         Value::Tensor(tensor) => format!("{tensor:?}"),
+        Value::Described(described) => format!("{described:?}"),
         Value::Keys(keys) => format!("keys{:?}", keys.dims()),
         Value::Counts(counts) => format!("counts{:?}", counts.dims()),
         Value::Count(count) => format!("count {count}"),
@@ -150,6 +152,9 @@ fn bytes(value: &Value) -> usize {
         Value::Keys(keys) => 8 * keys.elements().len(),
         Value::Count(_) => 4,
         Value::Counts(counts) => 4 * counts.elements().len(),
+        Value::Described(described) => {
+            described.element_count() * described.form().dtype().size_in_bytes()
+        }
         Value::Opaque(_) | Value::Absent => 0,
     }
 }

@@ -226,6 +226,36 @@ pub enum VarsError {
         /// The hooks' name.
         name: String,
     },
+    /// Two axes of one value have the same name.
+    #[error("the name `{name}` is there twice in the sharding {names:?}: each axis takes a name of its own")]
+    ShardingNameTwice {
+        /// The name.
+        name: String,
+        /// All names; an empty one is an axis that is not spread.
+        names: Vec<String>,
+    },
+    /// A sharding has more names than the value has axes.
+    #[error("the sharding {names:?} has {} names, the value has {rank} axes", .names.len())]
+    ShardingRank {
+        /// All names.
+        names: Vec<String>,
+        /// The number of the value's axes.
+        rank: usize,
+    },
+    /// A tensor was described, and how to make it is not known.
+    #[error("{form} is not made yet, and how to make it is not known: load its value, or describe it with random keys")]
+    NotMade {
+        /// Dtype and shape.
+        form: String,
+    },
+    /// A tensor was made of another shape or dtype than it was described.
+    #[error("described as {expected}, made as {found}")]
+    MadeOtherwise {
+        /// What was described.
+        expected: String,
+        /// What was made.
+        found: String,
+    },
     /// A value is of another kind than the one asked for.
     #[error("expected {expected}, found {found}")]
     ValueKind {

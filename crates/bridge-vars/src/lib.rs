@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod collection_filter;
+mod described;
 mod display;
 mod error;
 mod filter;
@@ -17,6 +18,7 @@ mod hooks;
 mod kind;
 mod leaf;
 mod metadata;
+mod partition_spec;
 mod path;
 mod serial;
 mod sharding;
@@ -24,10 +26,12 @@ mod state;
 mod tree;
 mod value;
 mod variable;
+mod variable_initializer;
 mod variable_type;
 mod variables;
 
 pub use collection_filter::CollectionFilter;
+pub use described::Described;
 pub use error::{Error, Result, VarsError};
 pub use filter::{Filter, IsKind};
 pub use form::TensorForm;
@@ -38,12 +42,16 @@ pub use kind::{
 };
 pub use leaf::Leaf;
 pub use metadata::Metadata;
+pub use partition_spec::PartitionSpec;
 pub use path::{Name, Path, PathKey};
 pub use sharding::Sharding;
 pub use state::State;
 pub use tree::{Node, Tree};
 pub use value::{Opaque, TensorValue, Value};
 pub use variable::{Tracking, Variable};
+pub use variable_initializer::{
+    Initialize, VariableInitializer, with_logical_partitioning, with_metadata, with_partitioning,
+};
 pub use variable_type::VariableType;
 pub use variables::Variables;
 

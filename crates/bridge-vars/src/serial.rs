@@ -92,6 +92,9 @@ impl Form {
                 Self::Counts { shape: counts.dims().to_vec(), counts: counts.elements().to_vec() }
             }
             Value::Opaque(leaf) => Self::Opaque { name: leaf.type_name().into(), value: leaf.encode()? },
+            Value::Described(described) => {
+                return Err(crate::VarsError::NotMade { form: described.form().to_string() }.into());
+            }
             Value::Absent => Self::Absent,
         })
     }

@@ -10,7 +10,7 @@ use crate::{Result, VarsError};
 /// ```
 /// use bridge_vars::{Metadata, Sharding};
 /// let sharding = Sharding::new(["embed", "mlp"]).with_rule("mlp", "model").with_mesh_axis("model", 4);
-/// assert_eq!(sharding.mesh_axes(), [None, Some("model")]);
+/// assert_eq!(sharding.mesh_axes()?, [None, Some("model")]);
 /// let metadata = Metadata::default().with_sharding(&sharding);
 /// assert_eq!(metadata.sharding()?, Some(sharding));
 /// # Ok::<(), bridge_vars::Error>(())
@@ -51,10 +51,21 @@ impl Sharding {
     ///
     /// For each name the first rule counts whose axis of the mesh no other name has taken; a name without a rule is an
     /// axis of the mesh itself where there are no rules, and is not spread where there are.
+    ///
+    /// # Errors
+    /// [`VarsError::ShardingNameTwice`].
     #[doc(alias("logical_to_mesh_axes", "get_partition_spec"))]
-    pub fn mesh_axes(&self) -> Vec<Option<&str>> {
+    pub fn mesh_axes(&self) -> Result<Vec<Option<&str>>> {
+        for (place, name) in self.names.iter().enumerate() {
+            if let Some(name) = name
+                && self.names.iter().take(place).flatten().any(|other| other == name)
+            {
+                let names = self.names.iter().map(|name| name.clone().unwrap_or_default()).collect();
+                return Err(VarsError::ShardingNameTwice { name: name.clone(), names }.into());
+            }
+        }
         if self.rules.is_empty() {
-            return self.names.iter().map(Option::as_deref).collect();
+            return Ok(self.names.iter().map(Option::as_deref).collect());
         }
         let mut axes: Vec<Option<&str>> = vec![None; self.names.len()];
         let mut decided = vec![false; self.names.len()];
@@ -69,7 +80,7 @@ impl Sharding {
                 axes[place] = mesh_axis;
             }
         }
-        axes
+        Ok(axes)
     }
 
     /// Puts an axis in at an index; unnamed axes before it are made where they are missing.
@@ -113,7 +124,7 @@ mod tests {
                 rules.iter().fold(Sharding::new(names.iter().copied()), |sharding, (name, axis)| {
                     sharding.with_rule(name, axis)
                 });
-            assert_eq!(sharding.mesh_axes(), expected, "{names:?} {rules:?}");
+            assert_eq!(sharding.mesh_axes().unwrap(), expected, "{names:?} {rules:?}");
         };
         check(&["a", "", "b"], &[], &[Some("a"), None, Some("b")]);
         check(&["a", "b"], &[("a", "x"), ("b", "x")], &[Some("x"), None]);

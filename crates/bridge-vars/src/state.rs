@@ -240,6 +240,15 @@ impl State {
         self.0.try_map(f).map(Self)
     }
 
+    /// The same leaves, with those made that were only described.
+    ///
+    /// # Errors
+    /// The first of [`Described::make`](crate::Described::make), with its path.
+    #[doc(alias = "materialise")]
+    pub fn materialize(&self) -> Result<Self> {
+        self.map(materialized)
+    }
+
     /// The same leaves grouped by their types' collections.
     #[doc(alias = "nnx_attrs_to_linen_vars")]
     #[must_use]
@@ -271,6 +280,13 @@ fn keep(tree: &Tree<Leaf>, mut keep: impl FnMut(&Path, &Leaf) -> bool) -> Tree<L
     let filter = |path: &Path, leaf: &Leaf| Ok(keep(path, leaf).then(|| leaf.clone()));
     let Ok(tree) = tree.try_filter_map::<_, std::convert::Infallible>(filter);
     tree
+}
+
+pub(crate) fn materialized(path: &Path, leaf: &Leaf) -> Result<Leaf> {
+    match leaf.value.materialized() {
+        Ok(value) => Ok(leaf.with_value(value)),
+        Err(error) => Err(error.at(path)),
+    }
 }
 
 pub(crate) fn identical(a: &Tree<Leaf>, b: &Tree<Leaf>) -> Result<bool> {

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Shape, Tensor, Var};
 use serde_json::Value as Json;
 
 use crate::serial::EncodedOpaque;
-use crate::{Result, TensorForm, VarsError};
+use crate::{Described, Result, TensorForm, VarsError};
 
 /// What a variable holds: a tensor, small data that lives on the host, or a leaf of a higher layer.
 ///
@@ -28,6 +28,8 @@ pub enum Value {
     Counts(Arc<CountArray>),
     /// Something that a higher layer knows.
     Opaque(Arc<dyn Opaque>),
+    /// A tensor that is not made yet. Reading it is an error.
+    Described(Described),
     /// Nothing yet: what a partial merge leaves where the state has no value that fits. Reading it is an error.
     Absent,
 }
@@ -244,6 +246,9 @@ impl Value {
             Self::Keys(_) => "a batch of random keys",
             Self::Counts(_) => "a batch of counts",
             Self::Opaque(leaf) => leaf.type_name(),
+            Self::Described(_) => {
+                "a tensor that was described and is not made yet: `materialize` it, or load its value"
+            }
             Self::Absent => "no value",
         }
     }
@@ -270,6 +275,7 @@ impl Value {
             (Self::Keys(a), Self::Keys(b)) => Arc::ptr_eq(a, b),
             (Self::Counts(a), Self::Counts(b)) => Arc::ptr_eq(a, b),
             (Self::Opaque(a), Self::Opaque(b)) => Arc::ptr_eq(a, b),
+            (Self::Described(a), Self::Described(b)) => a.is_same(b),
             (Self::Absent, Self::Absent) => true,
             _ => false,
         }
@@ -282,8 +288,31 @@ impl Value {
             (Self::Tensor(a), Self::Tensor(b)) => Arc::ptr_eq(&a.0, &b.0) || a.form() == b.form(),
             (Self::Keys(a), Self::Keys(b)) => a.dims() == b.dims(),
             (Self::Counts(a), Self::Counts(b)) => a.dims() == b.dims(),
-            (Self::Tensor(_), _) | (_, Self::Tensor(_)) => false,
+            (Self::Tensor(_) | Self::Described(_), _) | (_, Self::Tensor(_) | Self::Described(_)) => {
+                self.tensor_form().is_some_and(|form| other.tensor_form() == Some(form))
+            }
             (a, b) => a.kind() == b.kind(),
+        }
+    }
+
+    /// Dtype and shape of a tensor, described or made.
+    pub fn tensor_form(&self) -> Option<&TensorForm> {
+        match self {
+            Self::Tensor(tensor) => Some(tensor.form()),
+            Self::Described(described) => Some(described.form()),
+            _ => None,
+        }
+    }
+
+    /// The value, made if it was only described.
+    ///
+    /// # Errors
+    /// Those of [`Described::make`].
+    #[doc(alias = "materialise")]
+    pub fn materialized(&self) -> Result<Self> {
+        match self {
+            Self::Described(described) => Ok(described.make()?.into()),
+            other => Ok(other.clone()),
         }
     }
 
@@ -301,6 +330,7 @@ impl Value {
             (Self::Keys(a), Self::Keys(b)) => a == b,
             (Self::Counts(a), Self::Counts(b)) => a == b,
             (Self::Opaque(a), Self::Opaque(b)) => a.equals(&**b) || b.equals(&**a),
+            (Self::Described(a), Self::Described(b)) => a.is_same(b),
             (Self::Absent, Self::Absent) => true,
             _ => false,
         })
@@ -362,6 +392,11 @@ impl From<CountArray> for Value {
         }
     }
 }
+impl From<Described> for Value {
+    fn from(described: Described) -> Self {
+        Self::Described(described)
+    }
+}
 impl From<Arc<dyn Opaque>> for Value {
     fn from(leaf: Arc<dyn Opaque>) -> Self {
         Self::Opaque(leaf)
@@ -377,6 +412,7 @@ impl fmt::Debug for Value {
             Self::Keys(keys) => write!(f, "Keys({keys:?})"),
             Self::Counts(counts) => write!(f, "Counts({counts:?})"),
             Self::Opaque(leaf) => fmt::Debug::fmt(leaf, f),
+            Self::Described(described) => fmt::Debug::fmt(described, f),
             Self::Absent => f.write_str("no value"),
         }
     }

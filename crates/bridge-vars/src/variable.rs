@@ -206,6 +206,19 @@ impl Variable {
         changed
     }
 
+    /// Makes the value where it was only [`Described`](crate::Described). Hooks do not run.
+    ///
+    /// # Errors
+    /// Those of [`Described::make`](crate::Described::make).
+    #[doc(alias = "materialise")]
+    pub fn materialize(&self) -> Result<()> {
+        let value = self.read().value.clone();
+        if let Value::Described(described) = value {
+            self.set_raw(described.make()?);
+        }
+        Ok(())
+    }
+
     /// Cuts the value off from the graph that it is part of.
     pub fn detach(&self) {
         if matches!(&self.read().value, Value::Tensor(tensor) if tensor.is_in_graph()) {

@@ -1,5 +1,5 @@
 use crate::error::VarsError;
-use crate::state::identical;
+use crate::state::{identical, materialized};
 use crate::{Filter, Leaf, Name, Node, Path, PathKey, Result, State, Tree, VariableType};
 
 /// What a functional module's `init` returns and its `apply` takes: from collection and path to leaf.
@@ -159,6 +159,15 @@ impl Variables {
     /// The first that `f` returns.
     pub fn map(&self, f: impl FnMut(&Path, &Leaf) -> Result<Leaf>) -> Result<Self> {
         self.0.try_map(f).map(Self)
+    }
+
+    /// The same variables, with those made that were only described.
+    ///
+    /// # Errors
+    /// The first of [`Described::make`](crate::Described::make), with its path.
+    #[doc(alias = "materialise")]
+    pub fn materialize(&self) -> Result<Self> {
+        self.map(materialized)
     }
 
     /// True if both have the same collections, paths, types, metadata and values, the values to the bit.
