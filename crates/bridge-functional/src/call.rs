@@ -1,5 +1,10 @@
-use bridge_vars::{CollectionFilter, Result, Variables};
+use bridge_graph::{CALL, Summary};
+use bridge_ops::shapes_only;
+use bridge_vars::{CollectionFilter, Path, Result, Variables};
 
+use crate::intercept::{Interceptor, ModuleCall};
+use crate::module_calls::CaptureFilter;
+use crate::scope::Plan;
 use crate::{Keys, Mode, Scope};
 
 /// How functional code is run: with which keys, in which mode, and what it may change.
@@ -22,9 +27,10 @@ use crate::{Keys, Mode, Scope};
 #[must_use = "it does nothing until `init` or `apply` is called on it"]
 #[derive(Clone, Debug, Default)]
 pub struct Call {
-    pub(crate) keys: Keys,
-    pub(crate) mutable: Option<CollectionFilter>,
-    pub(crate) mode: Option<Mode>,
+    keys: Keys,
+    mutable: Option<CollectionFilter>,
+    mode: Option<Mode>,
+    plan: Plan,
 }
 
 impl Call {
@@ -51,6 +57,67 @@ impl Call {
         self
     }
 
+    /// With a function around every call of a module, from the root down. It sees module, method, input and output, and can
+    /// change both; the one that was added first is outermost.
+    ///
+    /// ```
+    /// use bridge_functional::{Call, Dense, FunctionalModule};
+    /// use bridge_random::key;
+    /// use candle_core::{DType, Device, Tensor};
+    /// let x = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
+    /// let dense = Dense::new(3);
+    /// let variables = dense.init(key(0), &x)?;
+    /// let clamped = Call::new().intercept(|call| {
+    ///     call.run()?;
+    ///     if call.module::<Dense>().is_some() && let Some(y) = call.output::<Tensor>() {
+    ///         call.set_output(y.clamp(-1., 1.)?)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// let (y, _) = clamped.apply(&variables, |scope| scope.share_scope(&dense, &x))?;
+    /// assert!(y.abs()?.max_all()?.to_scalar::<f32>()? <= 1.);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    #[doc(alias = "nn.intercept_methods")]
+    pub fn intercept(
+        mut self,
+        interceptor: impl Fn(&mut ModuleCall<'_>) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.plan.interceptors.push(Interceptor::new(interceptor));
+        self
+    }
+
+    /// With the output of every module's call in the collection `intermediates`, under the module's path and `__call__`: a
+    /// list with an item a call. The collection can change then, and is among what comes back.
+    ///
+    /// ```
+    /// use bridge_functional::{Call, Dense, FunctionalModule};
+    /// use bridge_random::key;
+    /// use candle_core::{DType, Device, Tensor};
+    /// let x = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
+    /// let dense = Dense::new(3);
+    /// let variables = dense.init(key(0), &x)?;
+    /// let call = Call::new().capture_intermediates();
+    /// let (y, captured) = call.apply(&variables, |scope| scope.share_scope(&dense, &x))?;
+    /// let seen = captured.get("intermediates", "__call__.0")?.tensor()?;
+    /// assert_eq!(seen.to_vec2::<f32>()?, y.to_vec2::<f32>()?);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    pub fn capture_intermediates(self) -> Self {
+        self.capture_intermediates_where(|_, _, method| method == CALL)
+    }
+
+    /// [`Call::capture_intermediates`] of the calls that a filter says yes to; it is asked with the module's path, the name of
+    /// its type and the method.
+    #[doc(alias = "capture_intermediates")]
+    pub fn capture_intermediates_where(
+        mut self,
+        filter: impl Fn(&Path, &str, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.plan.capture = Some(CaptureFilter::new(filter));
+        self
+    }
+
     /// Runs `f` and creates the variables that it asks for; returns those of mutable collections.
     ///
     /// # Errors
@@ -72,6 +139,37 @@ impl Call {
         self.run(variables, mutable, true, f)
     }
 
+    /// The variables that `f` asks for, described and not made: no memory is taken for them, and the operators of
+    /// `bridge-ops` compute nothing. [`Variables::materialize`] makes them, if there is a key for `params`.
+    ///
+    /// # Errors
+    /// What `f` returns.
+    #[doc(alias("jax.eval_shape", "lazy_init"))]
+    pub fn describe<T>(mut self, f: impl FnOnce(&Scope) -> Result<T>) -> Result<(T, Variables)> {
+        self.plan.describing = true;
+        shapes_only(|| self.init(f))
+    }
+
+    /// A [`Summary`] of the modules that `f` calls: a table of what each takes and gives, and of its variables. Nothing is
+    /// made or computed.
+    ///
+    /// # Errors
+    /// What `f` returns.
+    #[doc(alias = "nn.tabulate")]
+    pub fn tabulate<T>(mut self, f: impl FnOnce(&Scope) -> Result<T>) -> Result<Summary> {
+        (self.plan.describing, self.plan.summarizing) = (true, true);
+        self.plan.initializing = true;
+        let mutable = self.mutable.take().unwrap_or_else(|| CollectionFilter::all_but(["intermediates"]));
+        let scope = self.scope(&Variables::default(), mutable);
+        let described = shapes_only(|| f(&scope));
+        scope.end();
+        described?;
+        let variables = scope.all_variables();
+        let below = |path: Path| path.keys().iter().skip(1).cloned().collect();
+        let leaves = variables.tree().iter().map(|(path, leaf)| (below(path), leaf.clone()));
+        Ok(Summary::new(scope.take_rows(), leaves))
+    }
+
     /// Runs `f` over the variables; returns all variables of the mutable collections, changed or not.
     ///
     /// # Errors
@@ -86,16 +184,28 @@ impl Call {
     }
 
     fn run<T>(
-        self,
+        mut self,
         variables: &Variables,
         mutable: CollectionFilter,
         initializing: bool,
         f: impl FnOnce(&Scope) -> Result<T>,
     ) -> Result<(T, Variables)> {
-        let nothing_changes = mutable.is_none();
-        let scope = Scope::root(variables.clone(), self.keys, mutable, self.mode, initializing);
-        let output = f(&scope)?;
+        self.plan.initializing = initializing;
+        let scope = self.scope(variables, mutable);
+        let output = f(&scope);
+        scope.end();
+        let output = output?;
+        let nothing_changes = scope.mutable().is_none();
         let variables = if nothing_changes { Variables::default() } else { scope.mutable_variables() };
         Ok((output, variables))
+    }
+
+    fn scope(self, variables: &Variables, mutable: CollectionFilter) -> Scope {
+        let mut plan = self.plan;
+        plan.mutable = match plan.capture {
+            Some(_) => mutable | "intermediates",
+            None => mutable,
+        };
+        Scope::root(variables.clone(), self.keys, self.mode, plan)
     }
 }

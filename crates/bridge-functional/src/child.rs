@@ -1,3 +1,4 @@
+use bridge_graph::{CALL, Pytree};
 use bridge_vars::Result;
 
 use crate::{FunctionalModule, Scope};
@@ -27,15 +28,40 @@ impl<F> Child<F> {
         Self { module, scope }
     }
 
+    /// The child's module.
+    pub fn module(&self) -> &F {
+        &self.module
+    }
+
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    pub(crate) fn into_module(self) -> F {
+        self.module
+    }
+
     /// Calls the child.
     ///
     /// # Errors
     /// What the child returns.
-    pub fn call<In: ?Sized>(&self, input: &In) -> Result<F::Output>
+    pub fn call<In: Pytree>(&self, input: &In) -> Result<F::Output>
     where
         F: FunctionalModule<In>,
     {
-        self.with(|module, scope| module.call(scope, input))
+        self.scope.run_method(&self.module, CALL, input, |scope, input| self.module.call(scope, input))
+    }
+
+    /// Calls a method of the child by its name.
+    ///
+    /// # Errors
+    /// Those of [`FunctionalModule::call_method`].
+    pub fn call_method<In: Pytree>(&self, name: &str, input: &In) -> Result<F::Output>
+    where
+        F: FunctionalModule<In>,
+    {
+        let method = |scope: &Scope, input: &In| self.module.call_method(name, scope, input);
+        self.scope.run_method(&self.module, name, input, method)
     }
 
     /// Calls any method of the child, with the child's scope.

@@ -59,6 +59,72 @@ pub enum ScopeError {
         /// The shape that the variables hold.
         found: Vec<usize>,
     },
+    /// A parameter has another dtype than the module gives it.
+    #[error(
+        "parameter `{path}`: the module makes it {expected}, the variables hold {found}: convert them, or set the module's \
+         `param_dtype`"
+    )]
+    ParamDtype {
+        /// The parameter's path.
+        path: Path,
+        /// The dtype that the module gives it.
+        expected: &'static str,
+        /// The dtype that the variables hold.
+        found: &'static str,
+    },
+    /// A collection stands inside of itself, as when `{"params": variables}` is made of what `init` returned.
+    #[doc(alias = "ApplyScopeInvalidVariablesStructureError")]
+    #[error(
+        "`{path}` is in the collection `{collection}` below another `{collection}`: pass the variables as `init` returned \
+         them, or `Variables::from` a tree whose first keys are the collections"
+    )]
+    NestedCollection {
+        /// The collection.
+        collection: String,
+        /// The path that was looked for.
+        path: Path,
+    },
+    /// A scope was used after its call had returned.
+    #[doc(alias = "InvalidScopeError")]
+    #[error("{}the call of this scope is over, and what it would store is lost: use it inside of the call", at(.path))]
+    CallEnded {
+        /// The scope's path.
+        path: Path,
+    },
+    /// A module has no method of this name.
+    #[doc(alias = "ApplyModuleInvalidMethodError")]
+    #[error(
+        "{}`{class}` has no method `{method}` to call by name, found {}: name it in `FunctionalModule::methods`, or call it in \
+         a closure", at(.path), names(.available)
+    )]
+    MethodNotFound {
+        /// The module's path.
+        path: Path,
+        /// The module's type.
+        class: String,
+        /// The name that was called.
+        method: String,
+        /// The names that it has.
+        available: Vec<String>,
+    },
+    /// An interceptor gave something of another type than the module takes or gives.
+    #[error("{}an interceptor set {what} of type {found}, which is not the module's", at(.path))]
+    Intercepted {
+        /// The module's path.
+        path: Path,
+        /// Input or output.
+        what: &'static str,
+        /// The type that was given.
+        found: &'static str,
+    },
+    /// An interceptor neither ran the module nor gave an output.
+    #[error("{}no interceptor ran `{class}` or set an output: end it with `call.run()`", at(.path))]
+    NoOutput {
+        /// The module's path.
+        path: Path,
+        /// The module's type.
+        class: String,
+    },
     /// A name is used twice in one module.
     #[doc(alias = "NameInUseError")]
     #[error("`{path}` is there twice: give one another name, or keep the first in a handle and use it again")]
@@ -122,6 +188,12 @@ impl ScopeError {
             | Self::VariableNotFound { path, .. }
             | Self::CollectionNotFound { path, .. }
             | Self::ParamShape { path, .. }
+            | Self::ParamDtype { path, .. }
+            | Self::NestedCollection { path, .. }
+            | Self::CallEnded { path }
+            | Self::MethodNotFound { path, .. }
+            | Self::Intercepted { path, .. }
+            | Self::NoOutput { path, .. }
             | Self::NameInUse { path }
             | Self::ReservedName { path }
             | Self::NotMutable { path, .. }

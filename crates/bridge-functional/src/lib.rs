@@ -26,24 +26,34 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bound;
 mod call;
 mod child;
 mod error;
+mod intercept;
 mod keys;
 mod layers;
 mod mode;
 mod module;
+mod module_calls;
 mod scope;
+mod scope_params;
 mod scope_rngs;
+mod scope_variable;
+mod sow;
 mod value_and_grad;
 
+pub use bound::Bound;
 pub use call::Call;
 pub use child::Child;
 pub use error::ScopeError;
+pub use intercept::ModuleCall;
 pub use keys::Keys;
 pub use layers::{BatchNorm, Dense, Dropout};
-pub use mode::{InMode, Mode};
-pub use module::{FunctionalModule, class_name};
-pub use scope::{Scope, ScopeVariable};
+pub use bridge_graph::{Mode, Pytree};
+pub use mode::InMode;
+pub use module::{FunctionalModule, Method, class_name};
+pub use scope::Scope;
+pub use scope_variable::ScopeVariable;
 pub use scope_rngs::{ScopeRngs, lifted_name};
 pub use value_and_grad::{value_and_grad, value_and_grad_with};

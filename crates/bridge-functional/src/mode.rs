@@ -1,15 +1,7 @@
+use bridge_graph::{Mode, Pytree, Summary};
 use bridge_vars::{CollectionFilter, Result, Variables};
 
-use crate::{Call, FunctionalModule, Keys};
-
-/// Whether a call is for training or for evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Dropout drops; batch norm uses and updates batch statistics.
-    Train,
-    /// Dropout does nothing; batch norm uses its running statistics.
-    Eval,
-}
+use crate::{Bound, Call, FunctionalModule, Keys};
 
 /// A module together with a mode: what [`FunctionalModule::train`] and [`FunctionalModule::eval`] give.
 ///
@@ -26,7 +18,7 @@ impl<F> InMode<'_, F> {
     ///
     /// # Errors
     /// What the module returns.
-    pub fn init<In: ?Sized>(&self, keys: impl Into<Keys>, input: &In) -> Result<Variables>
+    pub fn init<In: Pytree>(&self, keys: impl Into<Keys>, input: &In) -> Result<Variables>
     where
         F: FunctionalModule<In>,
     {
@@ -37,7 +29,7 @@ impl<F> InMode<'_, F> {
     ///
     /// # Errors
     /// What the module returns.
-    pub fn init_with_output<In: ?Sized>(
+    pub fn init_with_output<In: Pytree>(
         &self,
         keys: impl Into<Keys>,
         input: &In,
@@ -45,26 +37,26 @@ impl<F> InMode<'_, F> {
     where
         F: FunctionalModule<In>,
     {
-        Call::new().keys(keys).mode(self.mode).init(|scope| self.module.call(scope, input))
+        Call::new().keys(keys).mode(self.mode).init(|scope| scope.share_scope(self.module, input))
     }
 
     /// [`FunctionalModule::apply`] in this mode.
     ///
     /// # Errors
     /// What the module returns.
-    pub fn apply<In: ?Sized>(&self, variables: &Variables, input: &In) -> Result<F::Output>
+    pub fn apply<In: Pytree>(&self, variables: &Variables, input: &In) -> Result<F::Output>
     where
         F: FunctionalModule<In>,
     {
         let call = Call::new().mode(self.mode);
-        Ok(call.apply(variables, |scope| self.module.call(scope, input))?.0)
+        Ok(call.apply(variables, |scope| scope.share_scope(self.module, input))?.0)
     }
 
     /// [`FunctionalModule::apply_mut`] in this mode.
     ///
     /// # Errors
     /// What the module returns.
-    pub fn apply_mut<In: ?Sized>(
+    pub fn apply_mut<In: Pytree>(
         &self,
         variables: &Variables,
         keys: impl Into<Keys>,
@@ -75,6 +67,42 @@ impl<F> InMode<'_, F> {
         F: FunctionalModule<In>,
     {
         let call = Call::new().keys(keys).mutable(mutable).mode(self.mode);
-        call.apply(variables, |scope| self.module.call(scope, input))
+        call.apply(variables, |scope| scope.share_scope(self.module, input))
+    }
+
+    /// [`FunctionalModule::describe`] in this mode.
+    ///
+    /// # Errors
+    /// What the module returns.
+    pub fn describe<In: Pytree>(&self, keys: impl Into<Keys>, input: &In) -> Result<Variables>
+    where
+        F: FunctionalModule<In>,
+    {
+        let call = Call::new().keys(keys).mode(self.mode);
+        Ok(call.describe(|scope| scope.share_scope(self.module, input))?.1)
+    }
+
+    /// [`FunctionalModule::tabulate`] in this mode.
+    ///
+    /// # Errors
+    /// What the module returns.
+    pub fn tabulate<In: Pytree>(&self, input: &In) -> Result<Summary>
+    where
+        F: FunctionalModule<In>,
+    {
+        Call::new().mode(self.mode).tabulate(|scope| scope.share_scope(self.module, input))
+    }
+
+    /// [`FunctionalModule::bind`] in this mode.
+    pub fn bind(
+        &self,
+        variables: &Variables,
+        keys: impl Into<Keys>,
+        mutable: impl Into<CollectionFilter>,
+    ) -> Bound<F>
+    where
+        F: Clone,
+    {
+        Bound::new(self.module.clone(), variables, keys.into(), mutable.into(), Some(self.mode))
     }
 }

@@ -1,9 +1,11 @@
 use std::fmt::Debug;
 
+use bridge_graph::{Pytree, Summary};
 use bridge_vars::{CollectionFilter, Name, Result, Variables};
 use candle_core::Tensor;
 
-use crate::{Call, InMode, Keys, Mode, Scope};
+use crate::error::ScopeError;
+use crate::{Bound, Call, InMode, Keys, Mode, Scope};
 
 /// A module that owns nothing: it is its configuration, and sees its variables through a [`Scope`].
 ///
@@ -15,9 +17,9 @@ use crate::{Call, InMode, Keys, Mode, Scope};
     note = "write `impl FunctionalModule<{In}> for {Self} {{ type Output = ..; fn call(&self, scope: &Scope, input: &{In}) \
             -> Result<Self::Output> {{ .. }} }}`, and derive `Clone`, `Debug` and `PartialEq` (and serde's two, to wrap it in `ToStateful`)"
 )]
-pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Send + Sync + 'static {
+pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// What it gives.
-    type Output;
+    type Output: Pytree;
 
     /// The computation. Parameters and children come from the scope.
     ///
@@ -25,6 +27,69 @@ pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Sen
     /// A [`ScopeError`](crate::ScopeError) for variables that do not fit, or what the computation returns.
     #[doc(alias = "__call__")]
     fn call(&self, scope: &Scope, input: &In) -> Result<Self::Output>;
+
+    /// Methods of the same input and output that can be called by name, beside [`FunctionalModule::call`].
+    ///
+    /// ```
+    /// use bridge_functional::{Call, Dense, FunctionalModule, Method, Scope};
+    /// use bridge_random::key;
+    /// use bridge_vars::Result;
+    /// use candle_core::{DType, Device, Tensor};
+    ///
+    /// #[derive(Clone, Debug, PartialEq)]
+    /// struct Autoencoder { encoder: Dense, decoder: Dense }
+    ///
+    /// impl Autoencoder {
+    ///     fn encode(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+    ///         scope.call_named("encoder", &self.encoder, x)
+    ///     }
+    ///     fn decode(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+    ///         scope.call_named("decoder", &self.decoder, x)
+    ///     }
+    /// }
+    /// impl FunctionalModule for Autoencoder {
+    ///     type Output = Tensor;
+    ///     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+    ///         self.decode(scope, &self.encode(scope, x)?)
+    ///     }
+    ///     fn methods() -> Vec<(&'static str, Method<Self>)> {
+    ///         vec![("encode", Self::encode), ("decode", Self::decode)]
+    ///     }
+    /// }
+    ///
+    /// let x = Tensor::zeros((1, 8), DType::F32, &Device::Cpu)?;
+    /// let model = Autoencoder { encoder: Dense::new(2), decoder: Dense::new(8) };
+    /// let variables = model.init(key(0), &x)?;
+    /// let (code, _) = Call::new().apply(&variables, |scope| model.encode(scope, &x))?;
+    /// let (same, _) = Call::new().apply(&variables, |scope| model.call_method("encode", scope, &x))?;
+    /// assert_eq!((code.dims(), same.dims()), (&[1, 2][..], &[1, 2][..]));
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    fn methods() -> Vec<(&'static str, Method<Self, In>)> {
+        Vec::new()
+    }
+
+    /// Calls a method by its name: one of [`FunctionalModule::methods`], or `__call__`.
+    ///
+    /// # Errors
+    /// [`ScopeError::MethodNotFound`], and what the method returns.
+    #[doc(alias = "method=")]
+    fn call_method(&self, name: &str, scope: &Scope, input: &In) -> Result<Self::Output> {
+        if name == bridge_graph::CALL {
+            return self.call(scope, input);
+        }
+        let methods = Self::methods();
+        match methods.iter().find(|(known, _)| *known == name) {
+            Some((_, method)) => method(self, scope, input),
+            None => Err(ScopeError::MethodNotFound {
+                path: scope.path().clone(),
+                class: class_name::<Self>().to_string(),
+                method: name.to_owned(),
+                available: methods.iter().map(|(known, _)| (*known).to_owned()).collect(),
+            }
+            .into()),
+        }
+    }
 
     /// The variables that a call with this input needs, made from the keys.
     ///
@@ -39,7 +104,7 @@ pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Sen
     /// # Errors
     /// What [`FunctionalModule::call`] returns.
     fn init_with_output(&self, keys: impl Into<Keys>, input: &In) -> Result<(Self::Output, Variables)> {
-        Call::new().keys(keys).init(|scope| self.call(scope, input))
+        Call::new().keys(keys).init(|scope| scope.share_scope(self, input))
     }
 
     /// The output for these variables, none of which can change.
@@ -47,7 +112,7 @@ pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Sen
     /// # Errors
     /// What [`FunctionalModule::call`] returns.
     fn apply(&self, variables: &Variables, input: &In) -> Result<Self::Output> {
-        Ok(Call::new().apply(variables, |scope| self.call(scope, input))?.0)
+        Ok(Call::new().apply(variables, |scope| scope.share_scope(self, input))?.0)
     }
 
     /// The output, and all variables of the collections that may change.
@@ -64,7 +129,60 @@ pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Sen
         mutable: impl Into<CollectionFilter>,
         input: &In,
     ) -> Result<(Self::Output, Variables)> {
-        Call::new().keys(keys).mutable(mutable).apply(variables, |scope| self.call(scope, input))
+        Call::new().keys(keys).mutable(mutable).apply(variables, |scope| scope.share_scope(self, input))
+    }
+
+    /// The variables that a call with this input needs, described and not made: no memory is taken for them.
+    ///
+    /// [`Variables::materialize`] makes them where there was a key for `params`; without one they can be loaded. An input of
+    /// which only the shape is known is [`bridge_ops::stand_in`].
+    ///
+    /// ```
+    /// use bridge_functional::{Dense, FunctionalModule, Keys};
+    /// use bridge_ops::stand_in;
+    /// use candle_core::{DType, Device};
+    /// let x = stand_in((1, 1_000_000), DType::F32, &Device::Cpu)?;
+    /// let variables = Dense::new(1_000_000).describe(Keys::none(), &x)?;
+    /// let kernel = &variables.get("params", "kernel")?.value;
+    /// assert_eq!(kernel.tensor_form().unwrap().dims(), [1_000_000, 1_000_000]);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What [`FunctionalModule::call`] returns.
+    #[doc(alias("jax.eval_shape", "lazy_init"))]
+    fn describe(&self, keys: impl Into<Keys>, input: &In) -> Result<Variables> {
+        Ok(Call::new().keys(keys).describe(|scope| scope.share_scope(self, input))?.1)
+    }
+
+    /// A table of the modules that a call with this input runs, and of their variables. Nothing is made or computed.
+    ///
+    /// ```
+    /// use bridge_functional::{Dense, FunctionalModule};
+    /// use bridge_ops::stand_in;
+    /// use candle_core::{DType, Device};
+    /// let summary = Dense::new(3).tabulate(&stand_in((1, 2), DType::F32, &Device::Cpu)?)?;
+    /// assert_eq!(summary.total().elements, 9);
+    /// assert_eq!(summary.rows()[0].outputs.as_deref(), Some("f32[1, 3]"));
+    /// println!("{summary}");
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What [`FunctionalModule::call`] returns.
+    #[doc(alias("nn.tabulate", "module_paths"))]
+    fn tabulate(&self, input: &In) -> Result<Summary> {
+        Call::new().tabulate(|scope| scope.share_scope(self, input))
+    }
+
+    /// This module together with variables, to be called as an object is.
+    fn bind(
+        &self,
+        variables: &Variables,
+        keys: impl Into<Keys>,
+        mutable: impl Into<CollectionFilter>,
+    ) -> Bound<Self> {
+        Bound::new(self.clone(), variables, keys.into(), mutable.into(), None)
     }
 
     /// This module in training: `model.train().apply_mut(..)`.
@@ -77,6 +195,9 @@ pub trait FunctionalModule<In: ?Sized = Tensor>: Clone + Debug + PartialEq + Sen
         InMode { module: self, mode: Mode::Eval }
     }
 }
+
+/// A method of a module that can be called by name.
+pub type Method<F, In = Tensor> = fn(&F, &Scope, &In) -> Result<<F as FunctionalModule<In>>::Output>;
 
 /// The name of a module's type, after which children are named: `Dense` for `Dense_0`.
 pub fn class_name<F>() -> Name {

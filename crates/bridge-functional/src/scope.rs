@@ -1,15 +1,19 @@
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bridge_random::{Initializer, Key};
+use bridge_graph::SummaryRow;
+use bridge_random::{Key, key};
 use bridge_vars::{
-    CollectionFilter, Leaf, Name, Param, Path, PathKey, Result, Tree, Value, VariableType, Variables,
+    CollectionFilter, Leaf, Name, Path, PathKey, Result, Tree, Value, VariableType, Variables,
 };
-use candle_core::{DType, Device, Shape, Tensor};
 use rustc_hash::FxHashMap;
 
 use crate::error::ScopeError;
-use crate::{Child, FunctionalModule, Keys, Mode, ScopeRngs, class_name};
+use crate::intercept::Interceptor;
+use crate::module_calls::CaptureFilter;
+use crate::scope_variable::ScopeVariable;
+use crate::{Keys, Mode, ScopeRngs};
 
 /// What a functional module sees during a call: its parameters, variables, keys and children.
 ///
@@ -17,25 +21,55 @@ use crate::{Child, FunctionalModule, Keys, Mode, ScopeRngs, class_name};
 #[doc(alias("linen.Scope", "flax.core.Scope"))]
 #[derive(Clone)]
 pub struct Scope {
-    root: Arc<Root>,
-    local: Arc<Mutex<Local>>,
-    rngs: ScopeRngs,
-    mode: Option<Mode>,
+    pub(crate) root: Arc<Root>,
+    pub(crate) local: Arc<Mutex<Local>>,
+    pub(crate) rngs: ScopeRngs,
+    pub(crate) mode: Option<Mode>,
 }
 
-struct Root {
+pub(crate) struct Root {
     variables: Mutex<Tree<Leaf>>,
-    mutable: CollectionFilter,
-    initializing: bool,
+    pub(crate) plan: Plan,
+    /// Whether anyone looks at the calls of modules.
+    pub(crate) watched: bool,
+    /// What a summary has so far.
+    pub(crate) rows: Option<Mutex<Vec<SummaryRow>>>,
+    /// The call is over, and what is stored from here on would be lost.
+    ended: AtomicBool,
+}
+
+/// How a call is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) mutable: CollectionFilter,
+    pub(crate) initializing: bool,
+    /// Variables that are made are only described.
+    pub(crate) describing: bool,
+    pub(crate) interceptors: Vec<Interceptor>,
+    pub(crate) capture: Option<CaptureFilter>,
+    pub(crate) summarizing: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            mutable: CollectionFilter::none(),
+            initializing: false,
+            describing: false,
+            interceptors: Vec::new(),
+            capture: None,
+            summarizing: false,
+        }
+    }
 }
 
 /// What belongs to one module in one call.
 #[derive(Default)]
-struct Local {
+pub(crate) struct Local {
     /// How many children of each class were named.
-    classes: Vec<(Name, usize)>,
+    pub(crate) classes: Vec<(Name, usize)>,
     names: FxHashMap<Name, Taken>,
-    children: FxHashMap<Name, Arc<Mutex<Local>>>,
+    pub(crate) children: FxHashMap<Name, Arc<Mutex<Local>>>,
 }
 
 /// What has a name.
@@ -45,20 +79,24 @@ enum Taken {
     Variables(Name, Vec<Name>),
 }
 
-static PARAMS: Name = Name::from_static(&"params");
+pub(crate) static PARAMS: Name = Name::from_static(&"params");
 
 impl Scope {
-    pub(crate) fn root(
-        variables: Variables,
-        keys: Keys,
-        mutable: CollectionFilter,
-        mode: Option<Mode>,
-        initializing: bool,
-    ) -> Self {
-        let variables = Mutex::new(variables.into());
-        let root = Root { variables, mutable, initializing };
-        let rngs = ScopeRngs::new(keys);
-        Self { root: Arc::new(root), local: Arc::default(), rngs, mode }
+    pub(crate) fn root(variables: Variables, keys: Keys, mode: Option<Mode>, plan: Plan) -> Self {
+        let watched = !plan.interceptors.is_empty() || plan.capture.is_some() || plan.summarizing;
+        let root = Root {
+            variables: Mutex::new(variables.into()),
+            watched,
+            rows: plan.summarizing.then(Mutex::default),
+            plan,
+            ended: AtomicBool::new(false),
+        };
+        Self { root: Arc::new(root), local: Arc::default(), rngs: ScopeRngs::new(keys), mode }
+    }
+
+    /// Ends the call: what is stored afterwards is an error.
+    pub(crate) fn end(&self) {
+        self.root.ended.store(true, Ordering::Release);
     }
 
     /// Where the module is in the tree of modules.
@@ -69,12 +107,6 @@ impl Scope {
     /// Training or evaluation, if the call said which.
     pub fn mode(&self) -> Option<Mode> {
         self.mode
-    }
-
-    /// The same scope in another mode, for children that are to be called in it.
-    #[must_use]
-    pub fn with_mode(&self, mode: Mode) -> Self {
-        Self { mode: Some(mode), ..self.clone() }
     }
 
     /// Whether this is evaluation: what the module was told, or else the call's mode.
@@ -89,73 +121,29 @@ impl Scope {
         setting: &'static str,
     ) -> Result<bool> {
         told.or_else(|| self.mode.map(|mode| mode == Mode::Eval))
+            // Shapes are the same in both.
+            .or(self.is_describing().then_some(true))
             .ok_or_else(|| ScopeError::ModeUnknown { path: self.path().clone(), module, setting }.into())
     }
 
     /// True during `init`.
     pub fn is_initializing(&self) -> bool {
-        self.root.initializing
+        self.root.plan.initializing
+    }
+
+    /// True if variables are described, not made: see [`FunctionalModule::describe`](crate::FunctionalModule::describe).
+    pub fn is_describing(&self) -> bool {
+        self.root.plan.describing
     }
 
     /// True if the call may change the collection.
     pub fn is_mutable_collection(&self, collection: &str) -> bool {
-        self.root.mutable.contains(collection)
+        self.root.plan.mutable.contains(collection)
     }
 
     /// The collections that the call may change.
     pub fn mutable(&self) -> &CollectionFilter {
-        &self.root.mutable
-    }
-
-    /// A parameter of this shape: the one that is there, or, where `params` is mutable, a new one.
-    ///
-    /// A new one is made by the initializer from the next key of the stream `params`.
-    ///
-    /// # Errors
-    /// [`ScopeError::ParamNotFound`], [`ScopeError::CollectionNotFound`], [`ScopeError::ParamShape`],
-    /// [`ScopeError::NameInUse`], [`ScopeError::StreamNotFound`].
-    pub fn param(
-        &self,
-        name: impl Into<Name>,
-        initializer: &Initializer,
-        shape: impl Into<Shape>,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor> {
-        let shape = shape.into();
-        self.param_with(name, Some(&shape), |key| Ok(initializer.init(key, &shape, dtype, device)?))
-    }
-
-    /// A parameter made by a function of a key. A shape, if one is given, is checked.
-    ///
-    /// # Errors
-    /// Those of [`Scope::param`], and what `make` returns.
-    pub fn param_with(
-        &self,
-        name: impl Into<Name>,
-        shape: Option<&Shape>,
-        make: impl FnOnce(Key) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let name = name.into();
-        self.reserve(&name, Some(&PARAMS))?;
-        let tensor = match self.find(&PARAMS, &name) {
-            Some(leaf) => leaf.tensor().map_err(|error| error.at(self.path()))?.clone(),
-            None if self.is_mutable_collection(&PARAMS) => {
-                let tensor = make(self.make_rng(&PARAMS)?)?;
-                self.store(&Path::from(PathKey::Name(name.clone())), Param::leaf(tensor.clone()))?;
-                tensor
-            }
-            None => return Err(self.not_found(&PARAMS, &name)),
-        };
-        match shape {
-            Some(shape) if tensor.shape() != shape => Err(ScopeError::ParamShape {
-                path: self.path().join(name),
-                expected: shape.dims().to_vec(),
-                found: tensor.dims().to_vec(),
-            }
-            .into()),
-            _ => Ok(tensor),
-        }
+        &self.root.plan.mutable
     }
 
     /// A variable of any collection: the one that is there, or, where the collection is mutable, a new one.
@@ -216,7 +204,7 @@ impl Scope {
             return Err(ScopeError::NotMutable {
                 collection: leaf.kind.collection().to_owned(),
                 path: self.path().concat(path),
-                mutable: self.root.mutable.to_string(),
+                mutable: self.root.plan.mutable.to_string(),
             }
             .into());
         }
@@ -240,6 +228,10 @@ impl Scope {
     /// # Errors
     /// [`ScopeError::StreamNotFound`].
     pub fn make_rng(&self, stream: &str) -> Result<Key> {
+        if self.is_describing() && !self.has_rng(stream) {
+            // Nothing is drawn where shapes alone matter.
+            return Ok(key(0));
+        }
         self.rngs.make_rng(stream)
     }
 
@@ -258,46 +250,10 @@ impl Scope {
         &self.rngs
     }
 
-    /// Calls a child that is named after its class and number: `Dense_0`.
-    ///
-    /// # Errors
-    /// What the child returns.
-    pub fn call<F: FunctionalModule<In>, In: ?Sized>(&self, module: &F, input: &In) -> Result<F::Output> {
-        self.child_scope(self.next_name::<F>())?.enter(|scope| module.call(scope, input))
-    }
-
-    /// Calls a child with a name of its own.
-    ///
-    /// # Errors
-    /// [`ScopeError::NameInUse`], and what the child returns.
-    pub fn call_named<F: FunctionalModule<In>, In: ?Sized>(
-        &self,
-        name: impl Into<Name>,
-        module: &F,
-        input: &In,
-    ) -> Result<F::Output> {
-        self.child_scope(name.into())?.enter(|scope| module.call(scope, input))
-    }
-
-    /// A child named after its class and number, to be called as often as needed.
-    ///
-    /// # Errors
-    /// [`ScopeError::NameInUse`].
-    pub fn child<F>(&self, module: F) -> Result<Child<F>> {
-        Ok(Child::new(module, self.child_scope(self.next_name::<F>())?))
-    }
-
-    /// A child with a name of its own, to be called as often as needed.
-    ///
-    /// # Errors
-    /// [`ScopeError::NameInUse`].
-    pub fn child_named<F>(&self, name: impl Into<Name>, module: F) -> Result<Child<F>> {
-        Ok(Child::new(module, self.child_scope(name.into())?))
-    }
-
     /// Runs a call of this scope's module: children and variables are named from the start again, random
     /// streams go on, and an error says where it was.
     pub(crate) fn enter<T>(&self, f: impl FnOnce(&Scope) -> Result<T>) -> Result<T> {
+        self.check_running()?;
         {
             let mut local = self.local();
             local.classes.clear();
@@ -310,31 +266,9 @@ impl Scope {
         })
     }
 
-    fn next_name<F>(&self) -> Name {
-        let class = class_name::<F>();
-        let mut local = self.local();
-        let number = match local.classes.iter_mut().find(|(name, _)| *name == class) {
-            Some((_, number)) => {
-                *number += 1;
-                *number
-            }
-            None => {
-                local.classes.push((class.clone(), 0));
-                0
-            }
-        };
-        Name::from(format!("{class}_{number}"))
-    }
-
-    fn child_scope(&self, name: Name) -> Result<Self> {
-        self.reserve(&name, None)?;
-        let local = Arc::clone(self.local().children.entry(name.clone()).or_default());
-        Ok(Self { root: self.root.clone(), local, rngs: self.rngs.child(name), mode: self.mode })
-    }
-
     /// A name is free for a child if nothing has it, and for a variable if no child and no variable of its
     /// collection has it.
-    fn reserve(&self, name: &Name, collection: Option<&Name>) -> Result<()> {
+    pub(crate) fn reserve(&self, name: &Name, collection: Option<&Name>) -> Result<()> {
         let path = || self.path().join(name.clone());
         if name.starts_with('<') {
             return Err(ScopeError::ReservedName { path: path() }.into());
@@ -357,7 +291,20 @@ impl Scope {
         if free { Ok(()) } else { Err(ScopeError::NameInUse { path: path() }.into()) }
     }
 
-    fn find(&self, collection: &Name, name: &Name) -> Option<Leaf> {
+    /// True if in this call a variable of the collection has the name.
+    pub(crate) fn is_variable_of(&self, collection: &Name, name: &Name) -> bool {
+        match self.local().names.get(name) {
+            Some(Taken::Variables(first, others)) => first == collection || others.contains(collection),
+            _ => false,
+        }
+    }
+
+    /// True if the call has the collection, be it empty.
+    pub(crate) fn has_collection(&self, collection: &Name) -> bool {
+        self.variables().child(&PathKey::Name(collection.clone())).is_some()
+    }
+
+    pub(crate) fn find(&self, collection: &Name, name: &Name) -> Option<Leaf> {
         let variables = self.variables();
         let mut place = variables.child(&PathKey::Name(collection.clone()))?;
         for key in self.path().keys() {
@@ -369,19 +316,39 @@ impl Scope {
         }
     }
 
-    fn store(&self, path: &Path, leaf: Leaf) -> Result<()> {
+    fn check_running(&self) -> Result<()> {
+        match self.root.ended.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(ScopeError::CallEnded { path: self.path().clone() }.into()),
+        }
+    }
+
+    pub(crate) fn store(&self, path: &Path, leaf: Leaf) -> Result<()> {
+        self.check_running()?;
         let path = self.path_in(&leaf.kind.collection_name()).concat(path);
         self.variables().insert(&path, leaf)?;
         Ok(())
     }
 
-    fn path_in(&self, collection: &Name) -> Path {
+    /// How many items the list at a path below this module has.
+    pub(crate) fn items(&self, collection: &Name, list: &Path) -> usize {
+        match self.variables().subtree(&self.path_in(collection).concat(list)) {
+            Some(Tree::Node(node)) => node.children().len(),
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn path_in(&self, collection: &Name) -> Path {
         Path::from(PathKey::Name(collection.clone())).concat(self.path())
     }
 
-    fn not_found(&self, collection: &Name, name: &Name) -> bridge_vars::Error {
+    pub(crate) fn not_found(&self, collection: &Name, name: &Name) -> bridge_vars::Error {
         let path = self.path().join(name.clone());
         let variables = Variables::from(self.variables().clone());
+        let nested = Path::from(PathKey::Name(collection.clone())).concat(&path);
+        if variables.get(collection, &nested).is_ok() {
+            return ScopeError::NestedCollection { collection: collection.to_string(), path }.into();
+        }
         if variables.collection(collection).is_none_or(Tree::is_empty) {
             let available = variables.collections().map(String::from).collect();
             return ScopeError::CollectionNotFound { collection: collection.to_string(), path, available }
@@ -402,16 +369,26 @@ impl Scope {
         }
     }
 
-    pub(crate) fn mutable_variables(&self) -> Variables {
-        let variables = Variables::from(self.variables().clone());
-        variables.filter_collections(|collection| self.root.mutable.contains(collection))
+    pub(crate) fn take_rows(&self) -> Vec<SummaryRow> {
+        let rows = self.root.rows.as_ref();
+        rows.map(|rows| std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
     }
 
-    fn variables(&self) -> MutexGuard<'_, Tree<Leaf>> {
+    pub(crate) fn all_variables(&self) -> Variables {
+        self.variables().clone().into()
+    }
+
+    pub(crate) fn mutable_variables(&self) -> Variables {
+        let variables = Variables::from(self.variables().clone());
+        variables.filter_collections(|collection| self.root.plan.mutable.contains(collection))
+    }
+
+    pub(crate) fn variables(&self) -> MutexGuard<'_, Tree<Leaf>> {
         self.root.variables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn local(&self) -> MutexGuard<'_, Local> {
+    pub(crate) fn local(&self) -> MutexGuard<'_, Local> {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -420,56 +397,8 @@ impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scope")
             .field("path", self.path())
-            .field("mutable", &self.root.mutable)
+            .field("mutable", &self.root.plan.mutable)
             .field("mode", &self.mode)
             .finish_non_exhaustive()
-    }
-}
-
-/// A variable of a functional module, to be read and, where its collection is mutable, set.
-#[derive(Clone, Debug)]
-pub struct ScopeVariable {
-    scope: Scope,
-    collection: Name,
-    name: Name,
-}
-
-impl ScopeVariable {
-    /// Type, value and metadata.
-    ///
-    /// # Errors
-    /// [`ScopeError::VariableNotFound`] if it was taken away.
-    pub fn leaf(&self) -> Result<Leaf> {
-        self.scope
-            .find(&self.collection, &self.name)
-            .ok_or_else(|| self.scope.not_found(&self.collection, &self.name))
-    }
-
-    /// The tensor.
-    ///
-    /// # Errors
-    /// If the value is not a tensor.
-    pub fn get(&self) -> Result<Tensor> {
-        Ok(self.leaf()?.tensor().map_err(|error| error.at(&self.path()))?.clone())
-    }
-
-    /// The count, of a variable that holds one.
-    ///
-    /// # Errors
-    /// If the value is not a count.
-    pub fn count(&self) -> Result<u32> {
-        self.leaf()?.value.count().map_err(|error| error.at(&self.path()))
-    }
-
-    fn path(&self) -> Path {
-        self.scope.path().join(self.name.clone())
-    }
-
-    /// Sets the value, keeping type and metadata.
-    ///
-    /// # Errors
-    /// [`ScopeError::NotMutable`].
-    pub fn set(&self, value: impl Into<Value>) -> Result<()> {
-        self.scope.put(&Path::from(PathKey::Name(self.name.clone())), self.leaf()?.with_value(value))
     }
 }

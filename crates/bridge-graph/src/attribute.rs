@@ -255,6 +255,17 @@ impl Field for String {
     }
 }
 
+impl Visit for bridge_random::Key {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.attribute(&|| Attribute::typed(self))
+    }
+}
+impl Field for bridge_random::Key {
+    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
+        source.static_value()
+    }
+}
+
 impl Visit for candle_core::DType {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
         visitor.attribute(&|| Attribute::Text(self.as_str().into()))

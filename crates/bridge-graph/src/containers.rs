@@ -51,6 +51,12 @@ impl<T: Field> Field for Option<T> {
     }
 }
 
+impl<T: Visit + ?Sized> Visit for &T {
+    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
+        (**self).visit(visitor)
+    }
+}
+
 impl<T: Visit> Visit for Box<T> {
     fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
         (**self).visit(visitor)

@@ -97,6 +97,11 @@ pub fn pop<M: Field>(module: &M, filter: impl Into<Filter>) -> Result<(M, State)
     edit(module, Edit { pop: Some(&filter), ..Edit::nothing() })
 }
 
+/// A module of the same form with the very same variables, whose flags are its own.
+pub(crate) fn rebuilt<M: Field>(module: &M) -> Result<M> {
+    edit(module, Edit::nothing()).map(|(rebuilt, _)| rebuilt)
+}
+
 /// What is to be done on the way through a module.
 struct Edit<'a> {
     target: Target,

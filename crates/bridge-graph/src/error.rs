@@ -31,6 +31,14 @@ pub enum GraphError {
         /// Where such a thing is.
         found: Vec<Path>,
     },
+    /// No module that was meant has a flag that was to be set.
+    #[error("no module {filter} has a flag {}: name other modules, or other flags", flags(.names))]
+    NothingToSet {
+        /// Which modules were meant.
+        filter: String,
+        /// The names of the flags.
+        names: Vec<String>,
+    },
     /// Variables that were to be taken out must be where they are.
     #[error(
         "{} can not be taken out, because nothing else can be there: make the field an `Option`, or leave it out of the \
@@ -307,4 +315,8 @@ fn found(names: &[String]) -> String {
         [] => "none".into(),
         names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
     }
+}
+
+fn flags(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
 }

@@ -1,6 +1,17 @@
-use bridge_vars::{PathKey, Result};
+use bridge_vars::{Path, PathKey, Result};
 
-use crate::{GraphNode, Visit, iter_graph};
+use crate::edit::rebuilt;
+use crate::error::GraphError;
+use crate::{Field, GraphNode, ModuleFilter, Visit, iter_graph};
+
+/// Training or evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Dropout drops; batch norm uses and updates batch statistics.
+    Train,
+    /// Dropout does nothing; batch norm uses its running statistics.
+    Eval,
+}
 
 /// The name of the flag that makes a module skip what is random: a dropout's, for one.
 pub const DETERMINISTIC: &str = "deterministic";
@@ -19,7 +30,7 @@ pub const EVALUATION_FLAGS: [&str; 3] = [DETERMINISTIC, USE_RUNNING_AVERAGE, EVA
 /// None that a derived module causes.
 #[doc(alias("nnx.Module.train", "set_attributes"))]
 pub fn train<M: Visit + ?Sized>(module: &M) -> Result<()> {
-    set_evaluating(module, false)
+    set_flags(module, &EVALUATION_FLAGS, false)
 }
 
 /// Switches a whole module to evaluation: no dropout, running statistics.
@@ -28,15 +39,61 @@ pub fn train<M: Visit + ?Sized>(module: &M) -> Result<()> {
 /// None that a derived module causes.
 #[doc(alias("nnx.Module.eval", "set_attributes"))]
 pub fn eval<M: Visit + ?Sized>(module: &M) -> Result<()> {
-    set_evaluating(module, true)
+    set_flags(module, &EVALUATION_FLAGS, true)
 }
 
-/// Sets every flag of a module that is on during evaluation.
-pub fn set_evaluating<M: Visit + ?Sized>(module: &M, evaluating: bool) -> Result<()> {
-    set_flags(module, &EVALUATION_FLAGS, evaluating)
+/// Switches the modules that a filter matches, each for itself.
+///
+/// # Errors
+/// [`GraphError::NothingToSet`] if none of them has a mode; nothing was switched then.
+#[doc(alias("set_attributes", "raise_if_not_found"))]
+pub fn set_mode<M: Visit + ?Sized>(module: &M, only: ModuleFilter, mode: Mode) -> Result<()> {
+    set_flags_of(module, only, &EVALUATION_FLAGS, mode == Mode::Eval)
+}
+
+/// A module with the same variables in another mode. The module itself stays in its own.
+///
+/// Flags of a part that is [shared](crate::Shared) are the view's own too.
+///
+/// ```
+/// use bridge_graph::{Flag, Mode, StatefulModule, view};
+/// use bridge_vars::Param;
+///
+/// #[derive(StatefulModule)]
+/// struct Model { weight: Param, deterministic: Flag }
+///
+/// let model = Model { weight: Param::new(1), deterministic: Flag::new(false) };
+/// let evaluated = view(&model, Mode::Eval)?;
+/// assert!(evaluated.deterministic.get() && !model.deterministic.get());
+/// model.weight.set(2)?;
+/// assert_eq!(evaluated.weight.count()?, 2);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+///
+/// # Errors
+/// None that a derived module causes; one without a mode is viewed as it is.
+#[doc(alias("nnx.view", "set_view"))]
+pub fn view<M: Field>(module: &M, mode: Mode) -> Result<M> {
+    let view = rebuilt(module)?;
+    set_flags(&view, &EVALUATION_FLAGS, mode == Mode::Eval)?;
+    Ok(view)
+}
+
+/// [`view`] that switches the modules that a filter matches, each for itself.
+///
+/// # Errors
+/// [`GraphError::NothingToSet`] if none of them has a mode.
+#[doc(alias("nnx.view", "with_attributes"))]
+pub fn view_where<M: Field>(module: &M, only: ModuleFilter, mode: Mode) -> Result<M> {
+    let view = rebuilt(module)?;
+    set_mode(&view, only, mode)?;
+    Ok(view)
 }
 
 /// Sets every flag of a module that has one of these names.
+///
+/// # Errors
+/// None that a derived module causes.
 #[doc(alias = "set_attributes")]
 pub fn set_flags<M: Visit + ?Sized>(module: &M, names: &[&str], on: bool) -> Result<()> {
     iter_graph(module, |path, node| {
@@ -47,4 +104,45 @@ pub fn set_flags<M: Visit + ?Sized>(module: &M, names: &[&str], on: bool) -> Res
         }
         Ok(())
     })
+}
+
+/// Sets the flags of these names in the modules that a filter matches, each for itself.
+///
+/// # Errors
+/// [`GraphError::NothingToSet`] if none of them has such a flag; nothing was set then.
+#[doc(alias("set_attributes", "raise_if_not_found"))]
+pub fn set_flags_of<M: Visit + ?Sized>(
+    module: &M,
+    only: ModuleFilter,
+    names: &[&str],
+    on: bool,
+) -> Result<()> {
+    // The modules that the walk is in, and whether the filter matches them.
+    let mut open: Vec<(Path, bool)> = Vec::new();
+    let mut set = 0;
+    iter_graph(module, |path, node| {
+        while open.last().is_some_and(|(module, _)| !path.starts_with(module)) {
+            open.pop();
+        }
+        match node {
+            GraphNode::Module(module) => open.push((path.clone(), only.matches(path, module))),
+            GraphNode::Flag(flag) => {
+                let named = matches!(path.last(), Some(PathKey::Name(name)) if names.contains(&name.as_str()));
+                if named && open.last().is_some_and(|(_, matches)| *matches) {
+                    flag.set(on);
+                    set += 1;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    match set {
+        0 => Err(GraphError::NothingToSet {
+            filter: only.to_string(),
+            names: names.iter().filter(|name| !name.starts_with('<')).map(ToString::to_string).collect(),
+        }
+        .into()),
+        _ => Ok(()),
+    }
 }

@@ -60,7 +60,7 @@ impl fmt::Display for Row<'_> {
                     write!(f, "map in the order [{}]", keys.join(", "))?;
                 }
                 (Def::None, _) => f.write_str("none")?,
-                (Def::Attribute(attribute), _) => plain(attribute, f)?,
+                (Def::Attribute(attribute), _) => attribute.fmt(f)?,
                 (Def::Flag(on), _) => write!(f, "{}", if *on { "on" } else { "off" })?,
                 (Def::Device(device), _) => write!(f, "device {:?}", device.location())?,
                 (Def::Variable { kind, metadata, spec }, _) => {
@@ -80,15 +80,17 @@ impl fmt::Display for Row<'_> {
     }
 }
 
-fn plain(attribute: &Attribute, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match attribute {
-        Attribute::Bool(value) => write!(f, "{value}"),
-        Attribute::Int(value) => write!(f, "{value}"),
-        Attribute::UInt(value) => write!(f, "{value}"),
-        Attribute::Float(value) => write!(f, "{value:?}"),
-        Attribute::Text(value) => write!(f, "{value:?}"),
-        Attribute::Typed(value) => write!(f, "{value:?}"),
-        Attribute::Encoded(value) => write!(f, "{value:?}"),
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Int(value) => write!(f, "{value}"),
+            Self::UInt(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value:?}"),
+            Self::Text(value) => write!(f, "{value:?}"),
+            Self::Typed(value) => write!(f, "{value:?}"),
+            Self::Encoded(value) => write!(f, "{value:?}"),
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Spec {
     pub(crate) fn of(value: &Value) -> Self {
         match value {
             Value::Tensor(tensor) => Self::Tensor(tensor.form().clone()),
+            Value::Described(described) => Self::Tensor(described.form().clone()),
             Value::Absent => Self::Unknown,
             other => Self::Other(Box::new(other.kind().into())),
         }
@@ -67,10 +68,9 @@ impl Spec {
 
     pub(crate) fn fits(&self, leaf: &Leaf) -> bool {
         match (self, &leaf.value) {
-            (Self::Tensor(form), Value::Tensor(tensor)) => tensor.form() == form,
+            (Self::Tensor(form), value) => value.tensor_form() == Some(form),
             (Self::Other(kind), value) => **kind == value.kind(),
             (Self::Unknown, _) => true,
-            _ => false,
         }
     }
 }

@@ -125,6 +125,12 @@ impl RngStream {
         }
     }
 
+    /// Another handle to this stream.
+    pub(crate) fn same(&self) -> Self {
+        let sealed = AtomicBool::new(self.is_sealed());
+        Self { key: self.key.clone(), count: self.count.clone(), sealed }
+    }
+
     /// A stream of the same name that starts from a new key of this one.
     ///
     /// # Errors

@@ -1,5 +1,9 @@
-use bridge_random::{Initializer, Key};
-use bridge_vars::{Filter, Name, Path, PathKey, Result};
+use bridge_random::{Initializer, Key, key};
+#[cfg(doc)]
+use bridge_vars::Described;
+use bridge_vars::{
+    Filter, Initialize, Name, Param, Path, PathKey, Result, Value, VariableKind, VariableOf,
+};
 use candle_core::{DType, Device, Shape, Tensor};
 use indexmap::IndexMap;
 
@@ -25,6 +29,7 @@ pub struct Rngs {
     streams: IndexMap<Name, RngStream>,
     device: Device,
     dtype: DType,
+    describing: bool,
 }
 
 impl Rngs {
@@ -37,7 +42,7 @@ impl Rngs {
 
     /// No stream yet; tensors go to the CPU as f32.
     pub fn empty() -> Self {
-        Self { streams: IndexMap::new(), device: Device::Cpu, dtype: DType::F32 }
+        Self { streams: IndexMap::new(), device: Device::Cpu, dtype: DType::F32, describing: false }
     }
 
     /// Streams of these names, without a `default`.
@@ -130,13 +135,79 @@ impl Rngs {
         Ok(sampler(self.draw(stream)?, self.dtype, &self.device)?)
     }
 
-    /// A tensor of an initializer's, from a new key of a stream.
+    /// The same streams for a model that is only described: [`describe`](crate::describe).
+    #[must_use]
+    pub(crate) fn describing(&self) -> Self {
+        let streams = self.streams.iter().map(|(name, stream)| (name.clone(), stream.same()));
+        Self { streams: streams.collect(), describing: true, ..self.without_streams() }
+    }
+
+    /// True if what is made with these is only described.
+    pub fn is_describing(&self) -> bool {
+        self.describing
+    }
+
+    /// An initializer's value, from a new key of a stream: a tensor, or one that is [`Described`] inside of
+    /// [`describe`](crate::describe).
     ///
     /// # Errors
-    /// Those of [`Rngs::draw`] and [`Initializer::init`].
+    /// Those of [`Rngs::draw`] and of [`Initializer::init`](bridge_random::Initializer::init).
     #[doc(alias = "nnx.Rngs.lecun_normal")]
-    pub fn init(&self, stream: &str, initializer: &Initializer, shape: impl Into<Shape>) -> Result<Tensor> {
-        self.sample(stream, |key, dtype, device| initializer.init(key, shape, dtype, device))
+    pub fn init(
+        &self,
+        stream: &str,
+        initializer: &impl Initialize,
+        shape: impl Into<Shape>,
+    ) -> Result<Value> {
+        let (key, shape) = (self.draw(stream)?, shape.into());
+        match self.describing {
+            true => Ok(initializer.described(Some(key), &shape, self.dtype, &self.device).into()),
+            false => initializer.value(key, &shape, self.dtype, &self.device),
+        }
+    }
+
+    /// A variable that an initializer starts, from a new key of a stream, with the initializer's metadata.
+    ///
+    /// ```
+    /// use bridge_graph::Rngs;
+    /// use bridge_random::Initializer;
+    /// use bridge_vars::{Param, with_partitioning};
+    /// let init = with_partitioning(Initializer::lecun_normal(), ["", "model"]);
+    /// let kernel: Param = Rngs::new(0).variable("params", &init, (2, 4))?;
+    /// assert_eq!(kernel.leaf()?.partition_spec()?.to_string(), "P(None, model)");
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Rngs::init`] and of the metadata's hooks.
+    pub fn variable<K: VariableKind>(
+        &self,
+        stream: &str,
+        initializer: &impl Initialize,
+        shape: impl Into<Shape>,
+    ) -> Result<VariableOf<K>> {
+        VariableOf::create(self.init(stream, initializer, shape)?, initializer.metadata())
+    }
+
+    /// A parameter that an initializer starts, from a new key of the stream `params`.
+    ///
+    /// # Errors
+    /// Those of [`Rngs::variable`].
+    pub fn param(&self, initializer: &impl Initialize, shape: impl Into<Shape>) -> Result<Param> {
+        self.variable("params", initializer, shape)
+    }
+
+    /// A value full of one number, for which no key is drawn: how a running statistic starts.
+    ///
+    /// # Errors
+    /// If candle can not make it.
+    pub fn full(&self, number: f64, shape: impl Into<Shape>, dtype: DType) -> Result<Value> {
+        let (initializer, shape) = (Initializer::Constant(number), shape.into());
+        // A constant is the same from every key.
+        match self.describing {
+            true => Ok(initializer.described(Some(key(0)), &shape, dtype, &self.device).into()),
+            false => initializer.value(key(0), &shape, dtype, &self.device),
+        }
     }
 
     /// The names and streams, in order of their making, `default` last.
@@ -260,7 +331,8 @@ impl Rngs {
     }
 
     fn without_streams(&self) -> Self {
-        Self { streams: IndexMap::new(), device: self.device.clone(), dtype: self.dtype }
+        let (device, dtype) = (self.device.clone(), self.dtype);
+        Self { streams: IndexMap::new(), device, dtype, describing: self.describing }
     }
 }
 
@@ -298,7 +370,7 @@ impl Field for Rngs {
             }
         }
         streams.extend(sorted);
-        Ok(Self { streams, device, dtype })
+        Ok(Self { streams, device, dtype, describing: false })
     }
 }
 impl StatefulModule for Rngs {
@@ -314,7 +386,6 @@ impl StatefulModule for Rngs {
 mod tests {
     use super::*;
     use crate::{merge, split};
-    use bridge_random::key;
 
     #[test]
     fn falls_back_to_default_and_says_what_there_is() {

@@ -133,15 +133,18 @@ impl<'a> Source<'a> {
 
     /// A child that is marked `#[module(static)]`.
     pub fn static_child<T: Static>(&mut self, key: &PathKey) -> Result<T> {
-        self.child_with(key, |source| {
-            let entry = source.next("a static value")?;
-            match &entry.def {
-                Def::Attribute(attribute) => attribute.get().map_err(|found| {
-                    source.structure_text(std::any::type_name::<T>(), format!("the static value {found}"))
-                }),
-                other => Err(source.structure("a static value", other)),
-            }
-        })
+        self.child_with(key, Self::static_value)
+    }
+
+    /// A static value of any type.
+    pub fn static_value<T: Static>(&mut self) -> Result<T> {
+        let entry = self.next("a static value")?;
+        match &entry.def {
+            Def::Attribute(attribute) => attribute.get().map_err(|found| {
+                self.structure_text(std::any::type_name::<T>(), format!("the static value {found}"))
+            }),
+            other => Err(self.structure("a static value", other)),
+        }
     }
 
     /// A child under a key, read by a closure.

@@ -2,7 +2,8 @@
 
 use crate::elementwise::{Storage, constant};
 use crate::precision::require_float;
-use crate::{Error, Result};
+use crate::shapes_only::like;
+use crate::{Error, Result, is_shapes_only};
 use bridge_random::Key;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, DType, Layout, MetalStorage, Shape, Tensor, op};
 
@@ -48,7 +49,7 @@ pub fn dropout(x: &Tensor, keep: f64, mask: &Tensor) -> Result<Tensor> {
         expected: format!("a shape that broadcasts to that of `x`, {:?}", x.shape()),
         found: mask.shape().clone(),
     })?;
-    Ok(x.apply_op2(&mask, Dropout { keep })?)
+    like(x).unwrap_or_else(|| Ok(x.apply_op2(&mask, Dropout { keep })?))
 }
 
 /// [`dropout`] with a mask drawn from a key, the one that Flax draws from the same key.
@@ -86,8 +87,8 @@ pub fn dropout_with_key(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize
             found: x.shape().clone(),
         })? = 1;
     }
-    if rate == 0.0 {
-        return Ok(x.clone());
+    if rate == 0.0 || is_shapes_only() {
+        return like(x).unwrap_or_else(|| Ok(x.clone()));
     }
     if rate == 1.0 {
         // Zeros that stay in the graph, so that the parameters below receive a gradient.

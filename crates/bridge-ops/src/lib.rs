@@ -13,6 +13,7 @@
 //! | metrics | [`accuracy`] |
 //! | normalization | [`batch_statistics`], [`normalize`] |
 //! | dropout | [`dropout`], [`dropout_with_key`] |
+//! | shapes without numbers | [`shapes_only`], [`stand_in`] |
 //!
 //! ```
 //! use bridge_ops::{linear, relu, softmax_cross_entropy};
@@ -42,6 +43,7 @@ mod linear;
 mod mean_squared_error;
 mod normalization;
 mod precision;
+mod shapes_only;
 mod softmax;
 
 pub use accuracy::accuracy;
@@ -52,4 +54,5 @@ pub use error::{Error, Result};
 pub use linear::linear;
 pub use mean_squared_error::mean_squared_error;
 pub use normalization::{batch_statistics, check_features, moving_average, normalize, statistics_dtype};
+pub use shapes_only::{is_shapes_only, shapes_only, stand_in};
 pub use softmax::{log_softmax, softmax};

@@ -1,7 +1,7 @@
 //! The affine map of a dense layer.
 
 use crate::precision::compute_dtype;
-use crate::{Error, Result};
+use crate::{Error, Result, is_shapes_only, stand_in};
 use candle_core::{DType, Tensor};
 
 /// `x @ kernel + bias` over the last axis of `x`.
@@ -46,6 +46,9 @@ pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         return Err(shape_error("bias", expected, bias));
     }
 
+    if is_shapes_only() {
+        return stand_in([leading, &[outputs]].concat(), x.dtype(), x.device());
+    }
     if leading.len() == 1 {
         return add_bias(product(&as_matrix(x)?, kernel)?, bias);
     }

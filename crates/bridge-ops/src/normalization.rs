@@ -1,5 +1,6 @@
 //! Statistics over axes, and normalization by them: the two halves of batch, layer, group and instance normalization.
 
+use crate::shapes_only::like;
 use crate::precision::{compute_dtype, widen};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -86,6 +87,9 @@ pub fn normalize(
         }
         Ok(widen("normalize", argument, tensor)?.to_dtype(dtype)?)
     };
+    if let Some(stand_in) = like(x) {
+        return stand_in;
+    }
     let mean = prepare("mean", mean)?;
     let mut factor = prepare("variance", variance)?.affine(1.0, epsilon)?.sqrt()?.recip()?;
     if let Some(scale) = scale {

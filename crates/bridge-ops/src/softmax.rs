@@ -1,5 +1,6 @@
 //! Probabilities and log probabilities over the last axis.
 
+use crate::shapes_only::like;
 use crate::precision::widen;
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
@@ -20,6 +21,9 @@ use candle_core::{D, Tensor};
 ///
 /// When `x` is not a float tensor, is a scalar, or has no classes.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    if let Some(stand_in) = like(x) {
+        return stand_in;
+    }
     let exponential = shift("softmax", "x", x)?.exp()?;
     let total = exponential.sum_keepdim(D::Minus1)?;
     Ok(exponential.broadcast_div(&total)?.to_dtype(x.dtype())?)
@@ -40,6 +44,9 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 ///
 /// When `x` is not a float tensor, is a scalar, or has no classes.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    if let Some(stand_in) = like(x) {
+        return stand_in;
+    }
     let shifted = shift("log_softmax", "x", x)?;
     let normalizer = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
     Ok(shifted.broadcast_sub(&normalizer)?.to_dtype(x.dtype())?)

@@ -28,6 +28,9 @@ pub(crate) fn placed(expected: &State, found: &State) -> Result<State> {
             (Value::Tensor(leaf), Value::Tensor(tensor)) => {
                 Ok(other.with_value(tensor.get().to_device(leaf.device())?))
             }
+            (Value::Described(leaf), Value::Tensor(tensor)) => {
+                Ok(other.with_value(tensor.get().to_device(leaf.device())?))
+            }
             _ => Ok(other.clone()),
         }
     })
@@ -42,6 +45,7 @@ pub(crate) fn is_like(expected: &Leaf, found: &Leaf) -> bool {
 pub(crate) fn describe(leaf: &Leaf) -> String {
     match &leaf.value {
         Value::Tensor(tensor) => format!("{} {tensor:?}", leaf.kind),
+        Value::Described(described) => format!("{} {}", leaf.kind, described.form()),
         other => format!("{} {}", leaf.kind, other.kind()),
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bridge_graph::{BareTensor, Misfit, Mismatch, Policy, Visit, find_duplicates, state, update_with};
-use bridge_vars::{Filter, IsKind, Leaf, Path, PathKey, Result, State, Tree, Value, VariableKind, Variables};
+use bridge_vars::{Filter, IsKind, Leaf, Path, PathKey, Result, State, TensorForm, Tree, Value, VariableKind, Variables};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -346,7 +346,7 @@ impl Weights {
     /// Whether a variable wants a tensor: it holds one, or nothing yet.
     fn takes(&self, path: &Path, leaf: &Leaf) -> bool {
         let is_variable = leaf.kind != <BareTensor as IsKind>::Kind::variable_type();
-        let holds = matches!(leaf.value, Value::Tensor(_) | Value::Absent);
+        let holds = matches!(leaf.value, Value::Tensor(_) | Value::Described(_) | Value::Absent);
         is_variable && holds && self.filter.matches(path, leaf)
     }
 
@@ -380,14 +380,18 @@ impl Weights {
                 ));
             }
         };
-        let Value::Tensor(wanted) = &leaf.value else { return Ok(Ok(leaf.with_value(tensor))) };
+        let (wanted, device) = match &leaf.value {
+            Value::Tensor(wanted) => (wanted.form(), wanted.device()),
+            Value::Described(wanted) => (wanted.form(), wanted.device()),
+            _ => return Ok(Ok(leaf.with_value(tensor))),
+        };
         if self.cast && tensor.dtype().is_float() && wanted.dtype().is_float() {
             tensor = tensor.to_dtype(wanted.dtype())?;
         }
-        let found = leaf.with_value(tensor.to_device(wanted.device())?);
+        let found = leaf.with_value(tensor.to_device(device)?);
         match is_like(leaf, &found) {
             true => Ok(Ok(found)),
-            false => misfit(format!("{}{}", describe(&found), advice(&tensor, wanted.get()))),
+            false => misfit(format!("{}{}", describe(&found), advice(&tensor, wanted))),
         }
     }
 }
@@ -426,7 +430,7 @@ fn pytorch_path(path: &Path, expected: &Tree<Leaf>) -> Option<Path> {
 }
 
 /// What would make a tensor fit.
-fn advice(found: &Tensor, expected: &Tensor) -> &'static str {
+fn advice(found: &Tensor, expected: &TensorForm) -> &'static str {
     let transposed = found.rank() >= 2 && {
         let mut dims = found.dims().to_vec();
         dims.reverse();

@@ -66,7 +66,7 @@ fn collect(tree: &Tree<Leaf>, key: String, depth: usize, whole: bool, lines: &mu
     match tree {
         Tree::Leaf(leaf) => {
             let key = if key.is_empty() { "(root)".into() } else { key };
-            let cells = Some([leaf.kind.to_string(), form(&leaf.value), size(bytes(&leaf.value))]);
+            let cells = Some([leaf.kind.to_string(), form(&leaf.value), byte_size(bytes(&leaf.value))]);
             lines.push(Line { depth, key, cells });
         }
         Tree::Node(node) => {
@@ -128,7 +128,7 @@ impl Sum {
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leaves = if self.leaves == 1 { "leaf" } else { "leaves" };
-        let (elements, bytes) = (grouped(self.elements), size(self.bytes));
+        let (elements, bytes) = (grouped(self.elements), byte_size(self.bytes));
         write!(f, "{} {leaves}, {elements} elements, {bytes}", grouped(self.leaves))
     }
 }
@@ -160,7 +160,7 @@ fn bytes(value: &Value) -> usize {
 }
 
 /// `1.2 MB`: of 1000, as on a disk's label.
-fn size(bytes: usize) -> String {
+pub fn byte_size(bytes: usize) -> String {
     let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
         return format!("{bytes} B");
@@ -178,7 +178,7 @@ fn size(bytes: usize) -> String {
 }
 
 /// `12,345`.
-fn grouped(number: usize) -> String {
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
@@ -249,7 +249,7 @@ layers
 
     #[test]
     fn sizes_in_words() {
-        let check = |bytes, expected: &str| assert_eq!(size(bytes), expected);
+        let check = |bytes, expected: &str| assert_eq!(byte_size(bytes), expected);
         check(999, "999 B");
         check(1000, "1.0 kB");
         check(999_949, "999.9 kB");

@@ -32,6 +32,8 @@ mod variables;
 
 pub use collection_filter::CollectionFilter;
 pub use described::Described;
+#[doc(hidden)]
+pub use display::{byte_size, grouped};
 pub use error::{Error, Result, VarsError};
 pub use filter::{Filter, IsKind};
 pub use form::TensorForm;

@@ -1,5 +1,5 @@
 use crate::error::VarsError;
-use crate::{Filter, Leaf, Node, Path, PathKey, Result, Tree, Variables};
+use crate::{Filter, Leaf, Node, Path, PathKey, Result, Tree, Variable, Variables};
 
 /// A snapshot of variables: a tree from path to type, value and metadata.
 ///
@@ -185,7 +185,11 @@ impl State {
         Ok(merged)
     }
 
-    pub(crate) fn insert_new(&mut self, path: &Path, leaf: Leaf) -> Result<()> {
+    /// Puts a leaf at a path where there is none yet.
+    ///
+    /// # Errors
+    /// [`VarsError::DuplicatePath`], [`VarsError::PathConflict`].
+    pub fn insert_new(&mut self, path: &Path, leaf: Leaf) -> Result<()> {
         let second = leaf.kind.name();
         match self.0.insert(path, leaf)? {
             None => Ok(()),
@@ -238,6 +242,11 @@ impl State {
     #[doc(alias = "map_state")]
     pub fn map(&self, f: impl FnMut(&Path, &Leaf) -> Result<Leaf>) -> Result<Self> {
         self.0.try_map(f).map(Self)
+    }
+
+    /// A new variable for each leaf: a module of its own, whose paths are these.
+    pub fn to_variable_tree(&self) -> Tree<Variable> {
+        self.0.map(|_, leaf| Variable::from(leaf.clone()))
     }
 
     /// The same leaves, with those made that were only described.

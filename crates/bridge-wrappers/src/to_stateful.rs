@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use bridge_functional::{Call, FunctionalModule, Keys, Mode, Scope, ScopeError, class_name};
+use bridge_functional::{Call, FunctionalModule, Keys, Mode, Pytree, Scope, ScopeError, class_name};
 use bridge_graph::{
     CallContext, EVALUATING, Field, Flag, Initialization, Rngs, Source, StatefulModule, Static, Structure,
     Visit, Visitor, visit_static,
@@ -148,7 +148,7 @@ impl<F> ToStateful<F> {
     ///
     /// # Errors
     /// What the module returns.
-    pub fn lazy_init<In: ?Sized>(self, input: &In) -> Result<Self>
+    pub fn lazy_init<In: Pytree>(self, input: &In) -> Result<Self>
     where
         F: FunctionalModule<In>,
     {
@@ -161,7 +161,7 @@ impl<F> ToStateful<F> {
     /// # Errors
     /// What the module returns.
     #[doc(alias = "__call__")]
-    pub fn call<In: ?Sized>(&self, input: &In) -> Result<F::Output>
+    pub fn call<In: Pytree>(&self, input: &In) -> Result<F::Output>
     where
         F: FunctionalModule<In>,
     {
@@ -342,7 +342,7 @@ impl<F> StatefulCall<'_, F> {
     ///
     /// # Errors
     /// What the module returns.
-    pub fn call<In: ?Sized>(self, input: &In) -> Result<F::Output>
+    pub fn call<In: Pytree>(self, input: &In) -> Result<F::Output>
     where
         F: FunctionalModule<In>,
     {

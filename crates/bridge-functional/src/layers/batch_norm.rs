@@ -1,5 +1,5 @@
 use bridge_random::Initializer;
-use bridge_vars::{Name, Result};
+use bridge_vars::{Name, Result, VariableInitializer};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -37,9 +37,9 @@ pub struct BatchNorm {
     /// Whether the result is scaled.
     pub use_scale: bool,
     /// How the bias starts.
-    pub bias_init: Initializer,
+    pub bias_init: VariableInitializer,
     /// How the scale starts.
-    pub scale_init: Initializer,
+    pub scale_init: VariableInitializer,
     /// The dtype of the parameters.
     #[serde(with = "super::param_dtype")]
     pub param_dtype: DType,
@@ -53,8 +53,8 @@ impl Default for BatchNorm {
             epsilon: 1e-5,
             use_bias: true,
             use_scale: true,
-            bias_init: Initializer::Zeros,
-            scale_init: Initializer::Ones,
+            bias_init: Initializer::Zeros.into(),
+            scale_init: Initializer::Ones.into(),
             param_dtype: DType::F32,
         }
     }
@@ -101,10 +101,10 @@ impl FunctionalModule for BatchNorm {
         let (dtype, device) = (self.param_dtype, x.device());
         let statistics_dtype = bridge_ops::statistics_dtype(x.dtype());
         let mean = scope.variable("batch_stats", Name::from_static(&"mean"), || {
-            Ok(Tensor::zeros(features, statistics_dtype, device)?)
+            scope.full(0., features, statistics_dtype, device)
         })?;
         let var = scope.variable("batch_stats", Name::from_static(&"var"), || {
-            Ok(Tensor::ones(features, statistics_dtype, device)?)
+            scope.full(1., features, statistics_dtype, device)
         })?;
         bridge_ops::check_features("BatchNorm", x, mean.get()?.elem_count())?;
         let statistics = if running {

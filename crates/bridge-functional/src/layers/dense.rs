@@ -1,5 +1,5 @@
 use bridge_random::Initializer;
-use bridge_vars::{Name, Result};
+use bridge_vars::{Name, Result, VariableInitializer};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +27,9 @@ pub struct Dense {
     /// Whether a bias is added.
     pub use_bias: bool,
     /// How the kernel starts.
-    pub kernel_init: Initializer,
+    pub kernel_init: VariableInitializer,
     /// How the bias starts.
-    pub bias_init: Initializer,
+    pub bias_init: VariableInitializer,
     /// The dtype of the parameters, which the input's has to be too.
     #[serde(with = "super::param_dtype")]
     pub param_dtype: DType,
@@ -38,7 +38,7 @@ pub struct Dense {
 impl Dense {
     /// With a bias, a kernel of `lecun_normal` and a bias of zeros, in f32.
     pub fn new(features: usize) -> Self {
-        let (kernel_init, bias_init) = (Initializer::lecun_normal(), Initializer::Zeros);
+        let (kernel_init, bias_init) = (Initializer::lecun_normal().into(), Initializer::Zeros.into());
         Self { features, use_bias: true, kernel_init, bias_init, param_dtype: DType::F32 }
     }
 
@@ -56,14 +56,14 @@ impl Dense {
 
     /// With another start of the kernel.
     #[must_use]
-    pub fn kernel_init(self, kernel_init: Initializer) -> Self {
-        Self { kernel_init, ..self }
+    pub fn kernel_init(self, kernel_init: impl Into<VariableInitializer>) -> Self {
+        Self { kernel_init: kernel_init.into(), ..self }
     }
 
     /// With another start of the bias.
     #[must_use]
-    pub fn bias_init(self, bias_init: Initializer) -> Self {
-        Self { bias_init, ..self }
+    pub fn bias_init(self, bias_init: impl Into<VariableInitializer>) -> Self {
+        Self { bias_init: bias_init.into(), ..self }
     }
 }
 

@@ -1,6 +1,6 @@
-use bridge_graph::{Flag, Rngs, StatefulModule};
+use bridge_graph::{Flag, Rngs, StatefulModule, observe};
 use bridge_random::Initializer;
-use bridge_vars::{BatchStat, Param, Result};
+use bridge_vars::{BatchStat, Param, Result, VariableInitializer};
 use candle_core::Tensor;
 
 use super::candle_module;
@@ -17,9 +17,9 @@ pub struct BatchNormConfig {
     /// Whether the result is scaled.
     pub use_scale: bool,
     /// How the bias starts.
-    pub bias_init: Initializer,
+    pub bias_init: VariableInitializer,
     /// How the scale starts.
-    pub scale_init: Initializer,
+    pub scale_init: VariableInitializer,
 }
 
 impl Default for BatchNormConfig {
@@ -30,8 +30,8 @@ impl Default for BatchNormConfig {
             epsilon: 1e-5,
             use_bias: true,
             use_scale: true,
-            bias_init: Initializer::Zeros,
-            scale_init: Initializer::Ones,
+            bias_init: Initializer::Zeros.into(),
+            scale_init: Initializer::Ones.into(),
         }
     }
 }
@@ -86,17 +86,14 @@ impl BatchNorm {
     /// # Errors
     /// Those of [`BatchNorm::new`], and of the initializers.
     pub fn with_config(features: usize, config: &BatchNormConfig, rngs: &Rngs) -> Result<Self> {
-        let (dtype, device) = (rngs.dtype(), rngs.device());
+        let statistics = bridge_ops::statistics_dtype(rngs.dtype());
         // Each parameter draws a key, whether its initializer needs one or not: so the seeds agree with Flax.
-        let param = |used: bool, initializer: &Initializer| -> Result<Option<Param>> {
-            Ok(match used {
-                true => Some(Param::new(rngs.init("params", initializer, features)?)),
-                false => None,
-            })
+        let param = |used: bool, initializer: &VariableInitializer| -> Result<Option<Param>> {
+            used.then(|| rngs.param(initializer, features)).transpose()
         };
         Ok(Self {
-            mean: BatchStat::new(Tensor::zeros(features, bridge_ops::statistics_dtype(dtype), device)?),
-            var: BatchStat::new(Tensor::ones(features, bridge_ops::statistics_dtype(dtype), device)?),
+            mean: BatchStat::new(rngs.full(0., features, statistics)?),
+            var: BatchStat::new(rngs.full(1., features, statistics)?),
             scale: param(config.use_scale, &config.scale_init)?,
             bias: param(config.use_bias, &config.bias_init)?,
             use_running_average: Flag::new(false),
@@ -110,6 +107,10 @@ impl BatchNorm {
     /// # Errors
     /// If the last dimension of `x` is not `features`, or the batch is empty.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        observe(self, x, || self.normalize(x))
+    }
+
+    fn normalize(&self, x: &Tensor) -> Result<Tensor> {
         let running_mean = self.mean.value()?;
         bridge_ops::check_features("BatchNorm", x, running_mean.elem_count())?;
         let (mean, var) = if self.use_running_average.get() {

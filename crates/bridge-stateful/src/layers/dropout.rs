@@ -1,4 +1,4 @@
-use bridge_graph::{Flag, RngStream, Rngs, StatefulModule};
+use bridge_graph::{Flag, RngStream, Rngs, StatefulModule, observe};
 use bridge_random::Key;
 use bridge_vars::Result;
 use candle_core::Tensor;
@@ -87,6 +87,10 @@ impl Dropout {
     }
 
     fn apply_mask(&self, x: &Tensor, key: impl FnOnce() -> Result<Key>) -> Result<Tensor> {
+        observe(self, x, || self.drop(x, key))
+    }
+
+    fn drop(&self, x: &Tensor, key: impl FnOnce() -> Result<Key>) -> Result<Tensor> {
         if self.deterministic.get() || self.rate == 0. {
             return Ok(x.clone());
         }

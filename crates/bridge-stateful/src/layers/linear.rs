@@ -1,6 +1,6 @@
-use bridge_graph::{Rngs, StatefulModule};
+use bridge_graph::{Rngs, StatefulModule, observe};
 use bridge_random::Initializer;
-use bridge_vars::{Param, Result};
+use bridge_vars::{Param, Result, VariableInitializer};
 use candle_core::Tensor;
 
 use super::candle_module;
@@ -11,15 +11,16 @@ pub struct LinearConfig {
     /// Whether a bias is added.
     pub use_bias: bool,
     /// How the kernel starts.
-    pub kernel_init: Initializer,
+    pub kernel_init: VariableInitializer,
     /// How the bias starts.
-    pub bias_init: Initializer,
+    pub bias_init: VariableInitializer,
 }
 
 impl Default for LinearConfig {
     /// With a bias, a kernel of `lecun_normal` and a bias of zeros.
     fn default() -> Self {
-        Self { use_bias: true, kernel_init: Initializer::lecun_normal(), bias_init: Initializer::Zeros }
+        let (kernel_init, bias_init) = (Initializer::lecun_normal().into(), Initializer::Zeros.into());
+        Self { use_bias: true, kernel_init, bias_init }
     }
 }
 
@@ -61,12 +62,12 @@ impl Linear {
     /// Those of [`Linear::new`], and of the initializers.
     pub fn with_config(inputs: usize, outputs: usize, config: &LinearConfig, rngs: &Rngs) -> Result<Self> {
         // Each parameter draws a key, whether its initializer needs one or not: so the seeds agree with Flax.
-        let kernel = rngs.init("params", &config.kernel_init, (inputs, outputs))?;
+        let kernel = rngs.param(&config.kernel_init, (inputs, outputs))?;
         let bias = match config.use_bias {
-            true => Some(rngs.init("params", &config.bias_init, outputs)?),
+            true => Some(rngs.param(&config.bias_init, outputs)?),
             false => None,
         };
-        Ok(Self { kernel: Param::new(kernel), bias: bias.map(Param::new) })
+        Ok(Self { kernel, bias })
     }
 
     /// `x` of shape `[.., inputs]`; the result has shape `[.., outputs]`.
@@ -74,8 +75,10 @@ impl Linear {
     /// # Errors
     /// If the last dimension of `x` is not `inputs`, or the dtypes differ.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let bias = self.bias.as_ref().map(|bias| bias.value()).transpose()?;
-        Ok(bridge_ops::linear(x, &self.kernel.value()?, bias.as_ref())?)
+        observe(self, x, || {
+            let bias = self.bias.as_ref().map(|bias| bias.value()).transpose()?;
+            Ok(bridge_ops::linear(x, &self.kernel.value()?, bias.as_ref())?)
+        })
     }
 }
 

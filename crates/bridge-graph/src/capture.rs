@@ -1,0 +1,245 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bridge_vars::{
+    IsKind, Leaf, Name, Path, Perturbation, Result, State, Tree, Value, VariableKind, VariableType,
+};
+use candle_core::Tensor;
+
+use crate::observe::{Observed, Places, capture_of, capturing};
+use crate::{GraphNode, StatefulModule, Visit, iter_graph};
+
+/// Under which name the output of a module's call is captured, as in Flax.
+pub const CALL: &str = "__call__";
+
+/// A call in which what modules [`sow`](Sow::sow), [`perturb`](Sow::perturb) and give is captured. The modules stay as
+/// they are.
+///
+/// It holds in the thread that runs the call.
+///
+/// ```
+/// use bridge_graph::{Capture, Sow, StatefulModule};
+/// use bridge_vars::{Intermediate, Param, Result};
+/// use candle_core::{Device, Tensor};
+///
+/// #[derive(StatefulModule)]
+/// struct Model { factor: Param }
+///
+/// impl Model {
+///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+///         let hidden = (x * self.factor.value()?)?;
+///         self.sow::<Intermediate>("hidden", &hidden)?;
+///         Ok(hidden.sqr()?)
+///     }
+/// }
+///
+/// let model = Model { factor: Param::new(Tensor::new(3f32, &Device::Cpu)?) };
+/// let x = Tensor::new(2f32, &Device::Cpu)?;
+/// let (y, captured) = Capture::of::<Intermediate>().run(&model, |model| model.forward(&x))?;
+/// assert_eq!(y.to_scalar::<f32>()?, 36.);
+/// assert_eq!(captured.get("hidden.0")?.tensor()?.to_scalar::<f32>()?, 6.);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[doc(alias = "nnx.capture")]
+#[must_use = "it does nothing until `run` is called on it"]
+#[derive(Clone, Debug)]
+pub struct Capture {
+    kinds: Vec<VariableType>,
+    outputs: Option<VariableType>,
+    init: State,
+}
+
+impl Capture {
+    /// Of what is sown as variables of this type; not of its descendants.
+    pub fn of<K: IsKind>() -> Self {
+        Self { kinds: vec![K::Kind::variable_type()], outputs: None, init: State::default() }
+    }
+
+    /// And of another type.
+    pub fn and<K: IsKind>(mut self) -> Self {
+        self.kinds.push(K::Kind::variable_type());
+        self
+    }
+
+    /// And of what every [observed](crate::observe()) module gives, as variables of this type under the module's path and
+    /// [`CALL`]: a list with an item a call.
+    #[doc(alias("method_outputs", "capture_intermediates"))]
+    pub fn outputs<K: IsKind>(mut self) -> Self {
+        self.outputs = Some(K::Kind::variable_type());
+        self
+    }
+
+    /// With values that are there already: perturbations, which are added where modules [`perturb`](Sow::perturb).
+    pub fn init(mut self, state: &State) -> Self {
+        self.init = state.clone();
+        self
+    }
+
+    /// Runs `f`; gives what it returned, and what was captured, under the modules' paths.
+    ///
+    /// # Errors
+    /// What `f` returns; values that are captured under one path as different types.
+    pub fn run<M: Visit + ?Sized, T>(
+        self,
+        model: &M,
+        f: impl FnOnce(&M) -> Result<T>,
+    ) -> Result<(T, State)> {
+        let places = Rc::new(Places::of(model)?);
+        let captured = Rc::new(Captured { asked: self, state: RefCell::default() });
+        let output = capturing(places, Rc::clone(&captured), || f(model))?;
+        Ok((output, captured.state.take()))
+    }
+}
+
+/// What a capture has so far.
+pub(crate) struct Captured {
+    asked: Capture,
+    state: RefCell<State>,
+}
+
+impl Captured {
+    fn wants(&self, kind: VariableType) -> bool {
+        self.asked.kinds.contains(&kind)
+    }
+
+    /// Appends to the list at a path.
+    fn append(&self, path: Path, kind: VariableType, value: Value) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        let index = items(&state, &path);
+        state.insert_new(&path.join(index), Leaf::new(kind, value))
+    }
+
+    pub(crate) fn output(&self, path: &Path, call: &Observed<'_>) -> Result<()> {
+        let Some(kind) = self.asked.outputs else { return Ok(()) };
+        let path = path.join(Name::from_static(&CALL));
+        let index = items(&self.state.borrow(), &path);
+        for (below, tensor) in tensors(call.output.as_visit())? {
+            let path = path.join(index).concat(&below);
+            self.state.borrow_mut().insert_new(&path, Leaf::new(kind, tensor))?;
+        }
+        Ok(())
+    }
+}
+
+/// How many items the list at a path has.
+fn items(state: &State, path: &Path) -> usize {
+    match state.tree().subtree(path) {
+        Some(Tree::Node(node)) => node.children().len(),
+        _ => 0,
+    }
+}
+
+/// The tensors in what a call takes or gives, each with where it is.
+#[doc(alias = "tree_leaves")]
+pub fn tensors<T: Visit + ?Sized>(value: &T) -> Result<Vec<(Path, Tensor)>> {
+    let mut tensors = Vec::new();
+    iter_graph(value, |path, node| {
+        match node {
+            GraphNode::Tensor(tensor) => tensors.push((path.clone(), tensor.clone())),
+            GraphNode::Variable(variable) => {
+                if let Value::Tensor(tensor) = &variable.leaf()?.value {
+                    tensors.push((path.clone(), tensor.get().clone()));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(tensors)
+}
+
+/// What a module can leave behind for a [`Capture`]. Outside of one, neither does anything.
+pub trait Sow: StatefulModule + Sized {
+    /// Appends a value to the list under a name, as a variable of this type. False if no one captures the type.
+    ///
+    /// # Errors
+    /// If something of another form has the name.
+    #[doc(alias = "nnx.Module.sow")]
+    fn sow<K: IsKind>(&self, name: impl Into<Name>, value: impl Into<Value>) -> Result<bool> {
+        let kind = K::Kind::variable_type();
+        match capture_of(self).filter(|(_, captured)| captured.wants(kind)) {
+            Some((path, captured)) => {
+                captured.append(path.join(name.into()), kind, value.into()).map(|()| true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Puts a value together with the one under a name, which starts as `init`. False if no one captures the type.
+    ///
+    /// # Errors
+    /// What `reduce` returns; a value of another type under the name.
+    #[doc(alias("reduce_fn", "init_fn"))]
+    fn sow_with<K: IsKind>(
+        &self,
+        name: impl Into<Name>,
+        value: &Tensor,
+        init: impl FnOnce() -> Result<Tensor>,
+        reduce: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<bool> {
+        let kind = K::Kind::variable_type();
+        let Some((path, captured)) = capture_of(self).filter(|(_, captured)| captured.wants(kind)) else {
+            return Ok(false);
+        };
+        let path = path.join(name.into());
+        let before = captured.state.borrow().tree().get(&path).cloned();
+        let before = match &before {
+            Some(leaf) => leaf.tensor()?.clone(),
+            None => init()?,
+        };
+        let leaf = Leaf::new(kind, reduce(&before, value)?);
+        captured.state.borrow_mut().insert(&path, leaf)?;
+        Ok(true)
+    }
+
+    /// The value plus the perturbation under a name: zeros that the capture makes, or what it was given. The gradient of
+    /// the perturbation is that of the value.
+    ///
+    /// ```
+    /// use bridge_graph::{Capture, Sow, StatefulModule, value_and_grad};
+    /// use bridge_vars::{Param, Perturbation, Result};
+    /// use candle_core::{Device, Tensor};
+    ///
+    /// #[derive(StatefulModule)]
+    /// struct Model { factor: Param }
+    ///
+    /// impl Model {
+    ///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    ///         let hidden = self.perturb("hidden", &(x * self.factor.value()?)?)?;
+    ///         Ok(hidden.sqr()?)
+    ///     }
+    /// }
+    ///
+    /// let model = Model { factor: Param::new(Tensor::new(3f32, &Device::Cpu)?) };
+    /// let x = Tensor::new(2f32, &Device::Cpu)?;
+    /// let capture = Capture::of::<Perturbation>();
+    /// let (_, perturbations) = capture.clone().run(&model, |model| model.forward(&x))?;
+    /// let variables = perturbations.to_variable_tree();
+    /// let (_, gradients) = value_and_grad(&variables, Perturbation::variable_type(), |variables| {
+    ///     let given = bridge_graph::state(variables)?;
+    ///     Ok(capture.init(&given).run(&model, |model| model.forward(&x))?.0)
+    /// })?;
+    /// assert_eq!(gradients.get("hidden")?.tensor()?.to_scalar::<f32>()?, 12.);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a perturbation of another shape was given.
+    #[doc(alias = "nnx.Module.perturb")]
+    fn perturb(&self, name: impl Into<Name>, value: &Tensor) -> Result<Tensor> {
+        let Some((path, captured)) = capture_of(self) else { return Ok(value.clone()) };
+        let path = path.join(name.into());
+        if let Some(given) = captured.asked.init.tree().get(&path) {
+            let perturbed = value.add(given.tensor()?).map_err(|error| bridge_vars::Error::from(error).at(&path))?;
+            return Ok(perturbed);
+        }
+        let kind = Perturbation::variable_type();
+        if captured.wants(kind) {
+            let zeros = Leaf::new(kind, value.zeros_like()?.detach());
+            captured.state.borrow_mut().insert_new(&path, zeros)?;
+        }
+        Ok(value.clone())
+    }
+}
+
+impl<M: StatefulModule> Sow for M {}
