@@ -14,6 +14,7 @@ mod files;
 mod fit;
 mod optimizer;
 mod optimizer_error;
+mod parameter;
 mod sgd;
 mod update_rule;
 mod weights;
