@@ -1,7 +1,7 @@
 //! Whether one state can take the place of another.
 
 use bridge_graph::{Misfit, Mismatch};
-use bridge_vars::{Leaf, Result, State, Value};
+use bridge_vars::{Leaf, Path, Result, State, Value};
 
 /// Where `found` differs from `expected` in paths, types, shapes and dtypes.
 pub(crate) fn differences(expected: &State, found: &State) -> Misfit {
@@ -48,4 +48,17 @@ pub(crate) fn describe(leaf: &Leaf) -> String {
         Value::Described(described) => format!("{} {}", leaf.kind, described.form()),
         other => format!("{} {}", leaf.kind, other.kind()),
     }
+}
+
+/// A line for each path, as they stand in messages.
+pub(crate) fn lines(misfit: &Misfit) -> String {
+    let paths = |what: &'static str, paths: &[Path]| {
+        paths.iter().map(|path| format!("\n  {what} `{path}`")).collect::<String>()
+    };
+    let mismatched = misfit.mismatched.iter().map(|Mismatch { path, expected, found }| {
+        format!("\n  `{path}`: expected {expected}, found {found}")
+    });
+    paths("missing", &misfit.missing)
+        + &paths("unexpected", &misfit.unexpected)
+        + &mismatched.collect::<String>()
 }

@@ -1,8 +1,9 @@
-use bridge_graph::{Misfit, Mismatch, Visit, variables};
-use bridge_vars::{Filter, Leaf, OptimizerState, Path, PathKey, Result, State, Tree, Value, Variables};
-use candle_core::{DType, Shape, Tensor};
+use bridge_graph::{Misfit, Visit, variables};
+use bridge_vars::{Filter, Leaf, OptimizerState, Path, PathKey, Result, State, Tree, Variables};
+use candle_core::Tensor;
 
-use crate::fit::{describe, differences, placed};
+use crate::fit::{differences, placed};
+use crate::parameter::{Parameter, compute_dtype, selected, unexpected};
 use crate::{OptimizerError, UpdateRule};
 
 const STEP: &str = "step";
@@ -44,13 +45,6 @@ pub struct Optimizer<R> {
     state: State,
 }
 
-#[derive(Clone, Debug)]
-struct Parameter {
-    path: Path,
-    dtype: DType,
-    shape: Shape,
-}
-
 impl<R: UpdateRule> Optimizer<R> {
     /// An optimizer of every leaf of a state.
     ///
@@ -59,22 +53,16 @@ impl<R: UpdateRule> Optimizer<R> {
     pub fn new(rule: R, parameters: &State) -> Result<Self> {
         let mut state = State::default();
         state.insert(&PathKey::from_static(&STEP).into(), OptimizerState::leaf(0))?;
-        let (mut known, mut misfit) = (Vec::new(), Misfit::default());
-        for (path, leaf) in parameters.iter() {
-            let Some(tensor) = float(leaf) else {
-                let (expected, found) = ("a float tensor".into(), describe(leaf));
-                misfit.mismatched.push(Mismatch { path, expected, found });
-                continue;
-            };
-            let (dtype, shape) = (tensor.dtype(), tensor.shape().clone());
-            for name in rule.memory() {
-                let zeros = Tensor::zeros(&shape, compute_dtype(dtype), tensor.device())?;
-                state.insert(&memory_path(name, &path), OptimizerState::leaf(zeros))?;
-            }
-            known.push(Parameter { path, dtype, shape });
-        }
+        let (known, misfit) = Parameter::all(parameters);
         if !misfit.is_empty() {
             return Err(OptimizerError::NotFloat(misfit).into());
+        }
+        for Parameter { path, dtype, shape } in &known {
+            let device = parameters.get(path)?.tensor()?.device();
+            for name in rule.memory() {
+                let zeros = Tensor::zeros(shape, compute_dtype(*dtype), device)?;
+                state.insert(&memory_path(name, path), OptimizerState::leaf(zeros))?;
+            }
         }
         if known.is_empty() {
             return Err(OptimizerError::NoParameters.into());
@@ -88,15 +76,7 @@ impl<R: UpdateRule> Optimizer<R> {
     /// Those of [`Optimizer::new`].
     #[doc(alias = "wrt")]
     pub fn for_module<M: Visit + ?Sized>(rule: R, module: &M, wrt: impl Into<Filter>) -> Result<Self> {
-        let wrt = wrt.into();
-        let mut parameters = State::default();
-        for (path, variable) in variables(module)? {
-            let leaf = variable.leaf()?;
-            if wrt.matches(&path, &leaf) {
-                parameters.insert(&path, leaf)?;
-            }
-        }
-        Self::new(rule, &parameters)
+        Self::new(rule, &selected(module, &wrt.into())?)
     }
 
     /// An optimizer of those of a functional module's variables that a filter matches: the filter that
@@ -197,9 +177,7 @@ impl<R: UpdateRule> Optimizer<R> {
             }
         }
         if matched.len() < gradients.len() {
-            let known = |path: &Path| self.parameters.binary_search_by(|known| known.path.cmp(path)).is_ok();
-            let paths = gradients.iter().map(|(path, _)| path);
-            gradients_misfit.unexpected = paths.filter(|path| !known(path)).collect();
+            gradients_misfit.unexpected = unexpected(&self.parameters, gradients);
         }
         match (gradients_misfit.is_empty(), parameters_misfit.is_empty()) {
             (false, _) => Err(OptimizerError::Gradients(gradients_misfit).into()),
@@ -246,39 +224,6 @@ impl<R: UpdateRule> Optimizer<R> {
     /// Changes the learning rate, from the next step on.
     pub fn set_learning_rate(&mut self, learning_rate: f64) {
         self.rule.set_learning_rate(learning_rate);
-    }
-}
-
-impl Parameter {
-    /// The leaf at the parameter's path, if it has its shape and dtype; otherwise notes what is wrong.
-    fn find<'a>(&self, tree: &'a Tree<Leaf>, misfit: &mut Misfit) -> Option<&'a Leaf> {
-        match tree.get(&self.path) {
-            None => misfit.missing.push(self.path.clone()),
-            Some(leaf) => match &leaf.value {
-                Value::Tensor(tensor) if tensor.dtype() == self.dtype && *tensor.shape() == self.shape => {
-                    return Some(leaf);
-                }
-                _ => misfit.mismatched.push(Mismatch {
-                    path: self.path.clone(),
-                    expected: format!("{}{:?}", self.dtype.as_str(), self.shape.dims()),
-                    found: describe(leaf),
-                }),
-            },
-        }
-        None
-    }
-}
-
-fn float(leaf: &Leaf) -> Option<&Tensor> {
-    leaf.tensor()
-        .ok()
-        .filter(|tensor| matches!(tensor.dtype(), DType::BF16 | DType::F16 | DType::F32 | DType::F64))
-}
-
-fn compute_dtype(dtype: DType) -> DType {
-    match dtype {
-        DType::F64 => DType::F64,
-        _ => DType::F32,
     }
 }
 

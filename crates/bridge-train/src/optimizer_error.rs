@@ -1,5 +1,7 @@
-use bridge_graph::{Misfit, Mismatch};
-use bridge_vars::{Error, Path};
+use bridge_graph::Misfit;
+use bridge_vars::Error;
+
+use crate::fit::lines;
 
 /// What can go wrong in an optimizer.
 #[derive(Debug, thiserror::Error)]
@@ -34,16 +36,4 @@ impl From<OptimizerError> for Error {
     fn from(error: OptimizerError) -> Self {
         Error::new(error)
     }
-}
-
-fn lines(misfit: &Misfit) -> String {
-    let paths = |what: &'static str, paths: &[Path]| {
-        paths.iter().map(|path| format!("\n  {what} `{path}`")).collect::<String>()
-    };
-    let mismatched = misfit.mismatched.iter().map(|Mismatch { path, expected, found }| {
-        format!("\n  `{path}`: expected {expected}, found {found}")
-    });
-    paths("missing", &misfit.missing)
-        + &paths("unexpected", &misfit.unexpected)
-        + &mismatched.collect::<String>()
 }
