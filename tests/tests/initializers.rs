@@ -26,7 +26,7 @@ fn diagonal(_: random::Key, shape: &Shape, dtype: DType, device: &Device) -> ran
 fn check(initializer: &Initializer) -> Result<()> {
     let values = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let shape = (6, 4);
-    let config = LinearConfig { kernel_init: initializer.clone(), ..LinearConfig::default() };
+    let config = LinearConfig { kernel_init: initializer.into(), ..LinearConfig::default() };
     let linear = Linear::with_config(6, 4, &config, &Rngs::new(0).with_device(&device()))?;
     let expected = initializer.init(key(0).fold_in(0), shape, DType::F32, &device())?;
     assert_eq!(values(linear.kernel.value()?), values(expected), "{initializer:?}");

@@ -228,7 +228,7 @@ struct NoSuchLayer(String);
 /// The parameters of a layer of Flax's, in the order of their making, each of which shows its key.
 fn construct(layer: &str, rngs: &Rngs, init: &Initializer) -> Result<Vec<Param>> {
     let linear = |use_bias| {
-        let config = LinearConfig { use_bias, kernel_init: init.clone(), bias_init: init.clone() };
+        let config = LinearConfig { use_bias, kernel_init: init.into(), bias_init: init.into() };
         Linear::with_config(3, 4, &config, rngs).map(|linear| vec![Some(linear.kernel), linear.bias])
     };
     let params = match layer {
@@ -236,7 +236,11 @@ fn construct(layer: &str, rngs: &Rngs, init: &Initializer) -> Result<Vec<Param>>
         "Linear(3,4,use_bias=False)" => linear(false)?,
         "BatchNorm(4)" => {
             let (scale_init, bias_init) = (init.clone(), init.clone());
-            let config = BatchNormConfig { scale_init, bias_init, ..BatchNormConfig::default() };
+            let config = BatchNormConfig {
+                scale_init: scale_init.into(),
+                bias_init: bias_init.into(),
+                ..BatchNormConfig::default()
+            };
             let norm = BatchNorm::with_config(4, &config, rngs)?;
             vec![norm.scale, norm.bias]
         }

@@ -117,16 +117,17 @@ impl FunctionalModule<()> for BLeaf {
 struct Lin;
 
 impl FunctionalModule<()> for Lin {
-    type Output = BTreeMap<&'static str, Key>;
+    type Output = BTreeMap<String, Key>;
     fn call(&self, scope: &Scope, (): &()) -> Result<Self::Output> {
         key_param(scope, "p")?;
         scope.call(&BLeaf, &())?;
-        ["params", "dropout", "noise"].into_iter().map(|name| Ok((name, scope.make_rng(name)?))).collect()
+        ["params", "dropout", "noise"].into_iter().map(|name| Ok((name.to_owned(), scope.make_rng(name)?))).collect()
     }
 }
 
-fn assert_keys(found: &BTreeMap<&str, Key>, expected: &Json, context: &str) {
-    let expected: BTreeMap<&str, Key> = fields(expected).map(|(name, key)| (name, key_of(key))).collect();
+fn assert_keys(found: &BTreeMap<String, Key>, expected: &Json, context: &str) {
+    let expected: BTreeMap<String, Key> =
+        fields(expected).map(|(name, key)| (name.to_owned(), key_of(key))).collect();
     assert_eq!(*found, expected, "{context}");
 }
 

@@ -173,15 +173,15 @@ fn one_module_for_two_types_of_input() {
             Ok(x.broadcast_add(&param(scope, "x")?)?)
         }
     }
-    impl FunctionalModule<[f32]> for Add {
+    impl FunctionalModule<Vec<f32>> for Add {
         type Output = f32;
-        fn call(&self, scope: &Scope, xs: &[f32]) -> Result<f32> {
+        fn call(&self, scope: &Scope, xs: &Vec<f32>) -> Result<f32> {
             Ok(xs.iter().sum::<f32>() + param(scope, "x")?.to_scalar::<f32>()?)
         }
     }
-    let variables = FunctionalModule::<[f32]>::init(&Add, key(0), &[1., 2.][..]).unwrap();
+    let variables = FunctionalModule::<Vec<f32>>::init(&Add, key(0), &vec![1., 2.]).unwrap();
     assert_eq!(to_vec(&Add.apply(&variables, &ones(&[2])).unwrap()), [2., 2.]);
-    assert_eq!(FunctionalModule::<[f32]>::apply(&Add, &variables, &[1., 2.][..]).unwrap(), 4.);
+    assert_eq!(FunctionalModule::<Vec<f32>>::apply(&Add, &variables, &vec![1., 2.]).unwrap(), 4.);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn parameter_of_another_kind() {
     variables.insert(&"encoder.Dense_0.kernel".into(), Param::leaf(7)).unwrap();
     assert_error::<_, VarsError>(
         Deep(Dense::new(2)).apply(&variables, &ones(&[1, 3])),
-        "at `encoder.Dense_0`: expected a tensor, found a count",
+        "at `encoder.Dense_0.kernel`: expected a tensor, found a count",
     );
 }
 
