@@ -28,6 +28,9 @@
 #![forbid(unsafe_code)]
 
 mod layers;
+mod sequential;
 
 pub use bridge_graph::{Rngs, StatefulModule, eval, train};
+pub use bridge_ops::Activation;
 pub use layers::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
+pub use sequential::{BoxableLayer, Layer, Layers, Sequential};

@@ -47,7 +47,10 @@ pub mod random {
 
 /// Modules that own their variables.
 pub mod stateful {
-    pub use bridge_stateful::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
+    pub use bridge_stateful::{
+        Activation, BatchNorm, BatchNormConfig, BoxableLayer, Dropout, DropoutConfig, Layer, Layers, Linear,
+        LinearConfig, Sequential,
+    };
 }
 
 /// Optimizers, metrics and checkpoints.
