@@ -144,7 +144,7 @@ impl Scope {
             return body(self, input);
         }
         let class = class_name::<F>();
-        let place = self.begin_row(&class);
+        let place = self.begin_row(&class, method);
         let output = match self.root.plan.interceptors.is_empty() {
             true => body(self, input),
             false => {
@@ -173,11 +173,12 @@ impl Scope {
     }
 
     /// A module's row stands before those of its children.
-    fn begin_row(&self, class: &Name) -> Option<usize> {
+    fn begin_row(&self, class: &Name, method: &str) -> Option<usize> {
         let mut rows = self.root.rows.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |row: &SummaryRow| row.path == *self.path() && row.module == class.as_str();
+        let module = if method == CALL { class.to_string() } else { format!("{class}.{method}") };
+        let same = |row: &SummaryRow| row.path == *self.path() && row.module == module;
         Some(rows.iter().position(same).unwrap_or_else(|| {
-            rows.push(SummaryRow::new(self.path().clone(), class.as_str()));
+            rows.push(SummaryRow::new(self.path().clone(), module));
             rows.len() - 1
         }))
     }

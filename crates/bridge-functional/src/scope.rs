@@ -177,7 +177,9 @@ impl Scope {
             if !self.is_mutable_collection(&collection) {
                 return Err(self.not_found(&collection, &name));
             }
-            self.store(&Path::from(PathKey::Name(name.clone())), Leaf { kind, ..make()? })?;
+            let leaf = make()?;
+            let leaf = Leaf { kind, value: self.only_described(leaf.value), ..leaf };
+            self.store(&Path::from(PathKey::Name(name.clone())), leaf)?;
         }
         Ok(ScopeVariable { scope: self.clone(), collection, name })
     }

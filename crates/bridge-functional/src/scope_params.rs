@@ -1,6 +1,6 @@
 use bridge_graph::Mode;
 use bridge_random::{Initializer, Key, key};
-use bridge_vars::{Initialize, Leaf, Name, Param, Path, PathKey, Result, Value};
+use bridge_vars::{Described, Initialize, Leaf, Name, Param, Path, PathKey, Result, Value};
 use candle_core::{DType, Device, Shape, Tensor};
 
 use crate::Scope;
@@ -57,8 +57,10 @@ impl Scope {
         make: impl FnOnce(Key) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let name = name.into();
-        let tensor =
-            self.param_leaf(name.clone(), |scope| Ok(Param::leaf(make(scope.make_rng(&PARAMS)?)?)))?;
+        let tensor = self.param_leaf(name.clone(), |scope| {
+            let made = make(scope.make_rng(&PARAMS)?)?;
+            Ok(Param::leaf(scope.only_described(made.into())))
+        })?;
         if let Some(shape) = shape {
             self.check_shape(&name, &tensor, shape)?;
         }
@@ -88,6 +90,16 @@ impl Scope {
                 found: tensor.dims().to_vec(),
             }
             .into()),
+        }
+    }
+
+    /// What a function made of an input that only stands in for one is no value, but has a shape.
+    pub(crate) fn only_described(&self, value: Value) -> Value {
+        match &value {
+            Value::Tensor(tensor) if self.is_describing() => {
+                Described::new(tensor.shape(), tensor.dtype(), tensor.device()).into()
+            }
+            _ => value,
         }
     }
 

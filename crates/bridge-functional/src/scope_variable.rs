@@ -40,6 +40,11 @@ impl ScopeVariable {
         self.leaf()?.value.count().map_err(|error| error.at(&self.path()))
     }
 
+    /// True if the call may change it.
+    pub fn is_mutable(&self) -> bool {
+        self.scope.is_mutable_collection(&self.collection)
+    }
+
     fn path(&self) -> Path {
         self.scope.path().join(self.name.clone())
     }

@@ -104,13 +104,7 @@ impl Summary {
             if leaf.kind.is(RngState::variable_type()) || matches!(leaf.value, Value::Opaque(_)) {
                 continue;
             }
-            let innermost = rows
-                .iter()
-                .enumerate()
-                .filter(|(_, row)| path.starts_with(&row.path))
-                .max_by_key(|(_, row)| row.path.len())
-                .map(|(place, _)| place);
-            let place = innermost.unwrap_or_else(|| {
+            let place = innermost(&rows, &path).unwrap_or_else(|| {
                 rows.push(SummaryRow::new(Path::root(), ""));
                 rows.len() - 1
             });
@@ -162,11 +156,7 @@ impl Summary {
                 rows.push(row.clone());
                 continue;
             }
-            let above = rows
-                .iter_mut()
-                .filter(|above| row.path.starts_with(&above.path))
-                .max_by_key(|above| above.path.len());
-            let Some(above) = above else {
+            let Some(above) = innermost(&rows, &row.path).and_then(|above| rows.get_mut(above)) else {
                 rows.push(row.clone());
                 continue;
             };
@@ -245,6 +235,12 @@ impl SummaryRow {
         self.inputs.get_or_insert(inputs);
         self.outputs.get_or_insert(outputs);
     }
+}
+
+/// The deepest row that a path is below; the first of several for one module.
+fn innermost(rows: &[SummaryRow], path: &Path) -> Option<usize> {
+    let above = rows.iter().enumerate().filter(|(_, row)| path.starts_with(&row.path));
+    above.rev().max_by_key(|(_, row)| row.path.len()).map(|(place, _)| place)
 }
 
 /// As wide as a column is at least.

@@ -63,6 +63,32 @@ impl Variables {
         self.0.child(&PathKey::Name(name.clone()))
     }
 
+    /// What is below a path in each collection that has something there: the variables of a part, for the part alone.
+    ///
+    /// # Errors
+    /// [`VarsError::PathNotFound`] if no collection has anything there.
+    #[doc(alias = "unbind")]
+    pub fn subtree(&self, path: impl Into<Path>) -> Result<Self> {
+        let path = path.into();
+        let mut part = Self::default();
+        for collection in self.collections() {
+            if let Some(tree @ Tree::Node(_)) = self.0.subtree(&in_collection(collection, &path)) {
+                part.0.insert_tree(&Path::from(PathKey::from(collection)), tree.clone())?;
+            }
+        }
+        match part.is_empty() {
+            false => Ok(part),
+            true => {
+                let below = |path: Path| path.keys().iter().skip(1).cloned().collect::<Path>();
+                let close = path.similar(self.iter().filter_map(|(leaf, _)| {
+                    let mut path = below(leaf);
+                    path.pop().map(|_| path)
+                }));
+                Err(VarsError::PathNotFound { path, close }.into())
+            }
+        }
+    }
+
     /// The number of leaves.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -223,6 +249,20 @@ mod tests {
         let read: Variables = serde_json::from_str(&text).unwrap();
         assert!(read.identical(&variables).unwrap());
         assert_eq!(read.collections().collect::<Vec<_>>(), ["0", "a\\b", "my.stats"]);
+    }
+
+    #[test]
+    fn a_part_has_variables_of_its_own() {
+        let mut variables = Variables::default();
+        variables.insert(&Path::from("encoder.norm.scale"), Param::leaf(1u32)).unwrap();
+        variables.insert(&Path::from("encoder.norm.mean"), BatchStat::leaf(2u32)).unwrap();
+        variables.insert(&Path::from("head"), Param::leaf(3u32)).unwrap();
+        let norm = variables.subtree("encoder.norm").unwrap();
+        assert_eq!(norm.len(), 2);
+        assert_eq!(norm.get("batch_stats", "mean").unwrap().value.count().unwrap(), 2);
+        let text = variables.subtree("encoder.nrm").unwrap_err().to_string();
+        assert!(text.contains("encoder.norm"), "{text}");
+        assert!(variables.subtree("head").is_err());
     }
 
     #[test]
