@@ -4,6 +4,7 @@ mod call;
 mod file;
 mod graph;
 mod machine;
+mod network;
 mod random;
 mod vars;
 
@@ -12,7 +13,7 @@ use crate::peer::Peers;
 
 /// The rows in the order that they run in.
 pub(crate) fn all(peers: &Peers) -> Vec<Entry> {
-    [random::rows(), vars::rows(), graph::rows(peers), call::rows(), file::rows(), machine::rows()]
+    [random::rows(), vars::rows(), graph::rows(peers), call::rows(), network::rows(), file::rows(), machine::rows()]
         .into_iter()
         .flatten()
         .collect()

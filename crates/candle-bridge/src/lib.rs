@@ -25,6 +25,12 @@ pub mod functional {
 #[doc = include_str!("../docs/surgery.md")]
 pub mod surgery {}
 
+#[doc = include_str!("../docs/think-functional.md")]
+pub mod think_functional {}
+
+#[doc = include_str!("../docs/think-stateful.md")]
+pub mod think_stateful {}
+
 /// The graph engine: split a module into its static description and its state, and merge it back.
 pub mod graph {
     #[doc(inline)]
@@ -75,10 +81,10 @@ pub use vars::{Error, Result};
 /// Layers that both kinds of module have, such as `BatchNorm`, are not in it: take them from
 /// [`stateful`] or [`functional`].
 pub mod prelude {
-    pub use crate::functional::{Call, Child, FunctionalModule, Keys, Mode, Scope};
+    pub use crate::functional::{Call, Child, FunctionalModule, Keys, Scope};
     pub use crate::graph::{
-        Flag, GraphDef, Rngs, Shared, StatefulModule, eval, merge, reseed, split, split_by, split_rngs,
-        state, train, update, value_and_grad, value_and_grad_with,
+        Flag, GraphDef, Mode, ModuleFilter, Rngs, Shared, StatefulModule, eval, merge, reseed, set_mode, split,
+        split_by, split_rngs, state, train, update, value_and_grad, value_and_grad_with, view,
     };
     pub use crate::random::{Initializer, Key, key};
     pub use crate::vars::{
