@@ -1,4 +1,5 @@
-//! A test: what guards an invariant, by the table in `docs/architecture.md`, exists.
+//! Tests: what guards an invariant, by the table in `docs/architecture.md`, exists; so do the tests that
+//! `docs/flax-behaviour.md` names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,18 +7,21 @@ use std::path::{Path, PathBuf};
 use crate::help::OVERVIEW;
 use crate::process;
 
-/// What the table names in backticks on its right, row by row.
-fn guards(document: &str) -> Vec<Vec<&str>> {
-    document
-        .lines()
-        .skip_while(|line| *line != "| invariant | guarded by |")
-        .skip(2)
-        .take_while(|line| line.starts_with('|'))
-        .map(|row| {
+const INVARIANTS: &str = "| invariant | guarded by |";
+const BEHAVIOURS: &str = "| Flax | here | test |";
+
+/// What the tables with this head name in backticks in their last column, row by row.
+fn guards<'a>(document: &'a str, head: &str) -> Vec<Vec<&'a str>> {
+    let mut rows = Vec::new();
+    let mut lines = document.lines();
+    while lines.any(|line| line == head) {
+        let table = lines.by_ref().skip(1).take_while(|line| line.starts_with('|'));
+        rows.extend(table.map(|row| {
             let guards = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap();
             guards.split('`').skip(1).step_by(2).collect()
-        })
-        .collect()
+        }));
+    }
+    rows
 }
 
 /// The project as it lies on the disk.
@@ -83,15 +87,26 @@ fn read_sources(folder: &Path, sources: &mut Vec<String>) {
     }
 }
 
+/// Fails unless a page has a table with this head, each row of which names guards that exist.
+fn check(page: &str, head: &str, rows: usize) {
+    let project = Project::read(process::root());
+    let document = fs::read_to_string(project.root.join(page)).unwrap();
+    let guards = guards(&document, head);
+    assert!(guards.len() > rows, "the table of {page} is not where it was: {guards:?}");
+    let without = guards.iter().position(Vec::is_empty);
+    assert!(without.is_none(), "row {without:?} of {page} names nothing that guards it");
+    let gone: Vec<_> = guards.into_iter().flatten().filter(|guard| !project.has(guard)).collect();
+    assert!(gone.is_empty(), "{page} names guards that do not exist: {gone:?}");
+}
+
 #[test]
 fn every_guard_of_the_architecture_exists() {
-    let project = Project::read(process::root());
-    let document = fs::read_to_string(project.root.join("docs/architecture.md")).unwrap();
-    let guards = guards(&document);
-    assert!(guards.len() > 10, "the table of invariants is not where it was: {guards:?}");
-    assert!(guards.iter().all(|row| !row.is_empty()), "an invariant without a guard: {guards:?}");
-    let gone: Vec<_> = guards.into_iter().flatten().filter(|guard| !project.has(guard)).collect();
-    assert!(gone.is_empty(), "docs/architecture.md names guards that do not exist: {gone:?}");
+    check("docs/architecture.md", INVARIANTS, 10);
+}
+
+#[test]
+fn every_behaviour_of_flax_has_its_test() {
+    check("docs/flax-behaviour.md", BEHAVIOURS, 100);
 }
 
 #[test]
@@ -113,7 +128,7 @@ fn a_guard_that_is_gone_is_noticed() {
     for guard in ["cargo xtask layers", "xtask/src/l*s.rs", "a_guard_that_is_gone_is_noticed"] {
         assert!(project.has(guard), "{guard}");
     }
-    let table =
-        "\n| invariant | guarded by |\n|---|---|\n| `a` | `b`, `c` |\n| d | `e` in f |\n\n| `g` | `h` |";
-    assert_eq!(guards(table), [vec!["b", "c"], vec!["e"]]);
+    let table = "\n| invariant | guarded by |\n|---|---|\n| `a` | `b`, `c` |\n| d | `e` in f |\n\n| `g` | `h` |\n\n\
+                 | invariant | guarded by |\n|---|---|\n| i | `j` |";
+    assert_eq!(guards(table, INVARIANTS), [vec!["b", "c"], vec!["e"], vec!["j"]]);
 }

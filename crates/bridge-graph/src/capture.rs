@@ -79,11 +79,7 @@ impl Capture {
     ///
     /// # Errors
     /// What `f` returns; values that are captured under one path as different types.
-    pub fn run<M: Visit + ?Sized, T>(
-        self,
-        model: &M,
-        f: impl FnOnce(&M) -> Result<T>,
-    ) -> Result<(T, State)> {
+    pub fn run<M: Visit + ?Sized, T>(self, model: &M, f: impl FnOnce(&M) -> Result<T>) -> Result<(T, State)> {
         let places = Rc::new(Places::of(model)?);
         let captured = Rc::new(Captured { asked: self, state: RefCell::default() });
         let output = capturing(places, Rc::clone(&captured), || f(model))?;
@@ -230,7 +226,8 @@ pub trait Sow: StatefulModule + Sized {
         let Some((path, captured)) = capture_of(self) else { return Ok(value.clone()) };
         let path = path.join(name.into());
         if let Some(given) = captured.asked.init.tree().get(&path) {
-            let perturbed = value.add(given.tensor()?).map_err(|error| bridge_vars::Error::from(error).at(&path))?;
+            let perturbed =
+                value.add(given.tensor()?).map_err(|error| bridge_vars::Error::from(error).at(&path))?;
             return Ok(perturbed);
         }
         let kind = Perturbation::variable_type();

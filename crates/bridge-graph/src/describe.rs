@@ -46,7 +46,7 @@ pub fn materialize<M: Visit + ?Sized>(module: &M) -> Result<()> {
 
 /// True if a value of a module is only described.
 pub fn is_described<M: Visit + ?Sized>(module: &M) -> Result<bool> {
-    Ok(variables(module)?.iter().any(|(_, variable)| {
-        variable.leaf().is_ok_and(|leaf| matches!(leaf.value, Value::Described(_)))
-    }))
+    Ok(variables(module)?
+        .iter()
+        .any(|(_, variable)| variable.leaf().is_ok_and(|leaf| matches!(leaf.value, Value::Described(_)))))
 }

@@ -127,7 +127,8 @@ pub fn set_flags_of<M: Visit + ?Sized>(
         match node {
             GraphNode::Module(module) => open.push((path.clone(), only.matches(path, module))),
             GraphNode::Flag(flag) => {
-                let named = matches!(path.last(), Some(PathKey::Name(name)) if names.contains(&name.as_str()));
+                let named =
+                    matches!(path.last(), Some(PathKey::Name(name)) if names.contains(&name.as_str()));
                 if named && open.last().is_some_and(|(_, matches)| *matches) {
                     flag.set(on);
                     set += 1;

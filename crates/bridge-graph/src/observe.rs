@@ -143,9 +143,10 @@ where
 fn tell(module: &dyn StatefulModule, input: &dyn Visit, output: &dyn Pytree) -> Result<()> {
     let call = Observed { input, output };
     let observer = OBSERVERS.with_borrow(|observers| {
-        observers.iter().rev().find_map(|(places, observer)| {
-            Some((places.path(module)?.clone(), Rc::clone(observer)))
-        })
+        observers
+            .iter()
+            .rev()
+            .find_map(|(places, observer)| Some((places.path(module)?.clone(), Rc::clone(observer))))
     });
     if let Some((path, observer)) = observer {
         observer.called(&path, module, &call)?;

@@ -1,9 +1,7 @@
 use bridge_random::{Initializer, Key, key};
 #[cfg(doc)]
 use bridge_vars::Described;
-use bridge_vars::{
-    Filter, Initialize, Name, Param, Path, PathKey, Result, Value, VariableKind, VariableOf,
-};
+use bridge_vars::{Filter, Initialize, Name, Param, Path, PathKey, Result, Value, VariableKind, VariableOf};
 use candle_core::{DType, Device, Shape, Tensor};
 use indexmap::IndexMap;
 

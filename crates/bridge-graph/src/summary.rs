@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 /// A table of a model's modules: what each takes and gives, and its variables by collection. What both paradigms' `tabulate`
 /// gives.
 ///
-/// Printed with `{}`, it fits a width of 100 characters, or the one that is asked for: `{:120}`. A row counts what is its
+/// Printed with `{}`, it fits the terminal (100 characters where there is none), or the width that is asked for: `{:120}`. A row counts what is its
 /// module's own; what several modules share counts once, where it comes first. Random streams are left out.
 #[doc(alias("nn.tabulate", "nnx.tabulate"))]
 #[derive(Clone, Debug, Serialize)]
@@ -255,7 +255,8 @@ impl fmt::Display for Summary {
             .map(|column| lines.iter().filter_map(|line| line.get(column)).map(length).max().unwrap_or(0))
             .collect();
         // The widest column gives way until all fit.
-        let room = f.width().unwrap_or(100).saturating_sub(2 * columns.saturating_sub(1));
+        let width = f.width().or_else(terminal_width).unwrap_or(100);
+        let room = width.saturating_sub(2 * columns.saturating_sub(1));
         while widths.iter().sum::<usize>() > room {
             match widths.iter_mut().max() {
                 Some(widest) if *widest > NARROW => *widest -= 1,
@@ -276,6 +277,10 @@ impl fmt::Display for Summary {
         }
         Ok(())
     }
+}
+
+fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }
 
 /// A text in no more than so many characters; of a longer one the beginning.

@@ -146,6 +146,26 @@ pub fn iter_children<M: Visit + ?Sized>(
     module.visit(&mut children)
 }
 
+/// A walk that goes into everything, and into what is shared once.
+macro_rules! goes_inside {
+    () => {
+        fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
+            part.map_or(Ok(()), |part| part.visit(self))
+        }
+        fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
+            if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
+        }
+        fn dynamic(
+            &mut self,
+            _type_name: &'static str,
+            _rebuild: &dyn Fn() -> ErasedRebuild,
+            module: &dyn Visit,
+        ) -> Result<()> {
+            module.visit(self)
+        }
+    };
+}
+
 /// Goes no further than to the modules directly inside of one.
 struct Children<'f> {
     path: Path,
@@ -181,20 +201,7 @@ impl Visitor for Children<'_> {
         self.path.pop();
         Ok(())
     }
-    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
-        part.map_or(Ok(()), |part| part.visit(self))
-    }
-    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
-        if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
-    }
-    fn dynamic(
-        &mut self,
-        _type_name: &'static str,
-        _rebuild: &dyn Fn() -> ErasedRebuild,
-        module: &dyn Visit,
-    ) -> Result<()> {
-        module.visit(self)
-    }
+    goes_inside!();
 }
 
 struct VariableWalker<'f> {
@@ -206,26 +213,13 @@ impl Visitor for VariableWalker<'_> {
     fn child(&mut self, _key: &PathKey, child: &dyn Visit) -> Result<()> {
         child.visit(self)
     }
-    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
-        part.map_or(Ok(()), |part| part.visit(self))
-    }
     fn variable(&mut self, variable: &Variable) -> Result<()> {
         if variable.has_other_handles() && !self.seen.insert(variable.id()) {
             return Ok(());
         }
         (self.f)(variable)
     }
-    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
-        if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
-    }
-    fn dynamic(
-        &mut self,
-        _type_name: &'static str,
-        _rebuild: &dyn Fn() -> ErasedRebuild,
-        module: &dyn Visit,
-    ) -> Result<()> {
-        module.visit(self)
-    }
+    goes_inside!();
 }
 
 struct Walker<'f> {
@@ -243,9 +237,6 @@ impl Visitor for Walker<'_> {
         child.visit(self)?;
         self.path.pop();
         Ok(())
-    }
-    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
-        part.map_or(Ok(()), |part| part.visit(self))
     }
     fn variable(&mut self, variable: &Variable) -> Result<()> {
         // What has one handle stands in one place.
@@ -266,15 +257,5 @@ impl Visitor for Walker<'_> {
     fn context(&mut self, context: &CallContext) -> Result<()> {
         (self.f)(&self.path, GraphNode::Context(context))
     }
-    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
-        if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
-    }
-    fn dynamic(
-        &mut self,
-        _type_name: &'static str,
-        _rebuild: &dyn Fn() -> ErasedRebuild,
-        module: &dyn Visit,
-    ) -> Result<()> {
-        module.visit(self)
-    }
+    goes_inside!();
 }

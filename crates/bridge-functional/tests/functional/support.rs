@@ -31,6 +31,34 @@ pub(crate) fn param(scope: &Scope, name: &'static str) -> Result<Tensor> {
     scope.param(name, &Initializer::Ones, (), DType::F32, &device())
 }
 
+/// A number as a tensor of shape `[]`.
+pub(crate) fn scalar(number: f32) -> Tensor {
+    Tensor::new(number, &device()).unwrap()
+}
+
+/// The numbers of a variable's tensor.
+#[track_caller]
+pub(crate) fn values(variables: &Variables, collection: &str, path: &str) -> Vec<f32> {
+    to_vec(variables.get(collection, path).unwrap().tensor().unwrap())
+}
+
+/// A module that is one function.
+#[derive(Clone, Debug)]
+pub(crate) struct Body(pub(crate) fn(&Scope, &Tensor) -> Result<Tensor>);
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::fn_addr_eq(self.0, other.0)
+    }
+}
+impl FunctionalModule for Body {
+    type Output = Tensor;
+
+    fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+        (self.0)(scope, x)
+    }
+}
+
 /// A module with one parameter, and a number that counts its calls where `memory` is mutable.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Counter;
