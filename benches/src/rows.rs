@@ -13,10 +13,18 @@ use crate::peer::Peers;
 
 /// The rows in the order that they run in.
 pub(crate) fn all(peers: &Peers) -> Vec<Entry> {
-    [random::rows(), vars::rows(), graph::rows(peers), call::rows(), network::rows(), file::rows(), machine::rows()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        random::rows(),
+        vars::rows(),
+        graph::rows(peers),
+        call::rows(),
+        network::rows(),
+        file::rows(),
+        machine::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]

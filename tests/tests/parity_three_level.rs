@@ -142,7 +142,7 @@ fn captured_outputs_are_linens() -> Result<()> {
     check("three_level", &["captured"], |golden| {
         let (x, variables) = initial(golden)?;
         let call = Call::new().mode(Mode::Eval).capture_intermediates();
-        let (_, captured) = call.apply(&variables, |scope| scope.share_scope(&Model, &x))?;
+        let (_, captured) = call.apply(&variables, |scope| scope.run(&Model, &x))?;
         assert_eq!(captured.collections().collect::<Vec<_>>(), ["intermediates"]);
         compare(golden, "captured", captured.to_state()?.tree())
     })

@@ -121,7 +121,10 @@ impl FunctionalModule<()> for Lin {
     fn call(&self, scope: &Scope, (): &()) -> Result<Self::Output> {
         key_param(scope, "p")?;
         scope.call(&BLeaf, &())?;
-        ["params", "dropout", "noise"].into_iter().map(|name| Ok((name.to_owned(), scope.make_rng(name)?))).collect()
+        ["params", "dropout", "noise"]
+            .into_iter()
+            .map(|name| Ok((name.to_owned(), scope.make_rng(name)?)))
+            .collect()
     }
 }
 

@@ -57,8 +57,7 @@ impl FunctionalModule for Norm {
     type Output = Tensor;
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
         let (size, device) = (x.dim(D::Minus1)?, x.device());
-        let scale =
-            scope.param(Name::from_static(&"scale"), &Initializer::Ones, size, DType::F32, device)?;
+        let scale = scope.param(Name::from_static(&"scale"), &Initializer::Ones, size, DType::F32, device)?;
         let bias = scope.param(Name::from_static(&"bias"), &Initializer::Zeros, size, DType::F32, device)?;
         layer_norm(x, &scale, &bias)
     }

@@ -1,12 +1,11 @@
 use bridge_graph::Pytree;
-use bridge_vars::{CollectionFilter, Result, Variables};
+use bridge_vars::{Result, Variables};
 
-use crate::scope::Plan;
-use crate::{Child, FunctionalModule, Keys, Mode, Scope};
+use crate::{Child, FunctionalModule, Scope};
 
 /// A module together with variables, to be called as an object is: for a notebook, a test, or another method.
 ///
-/// Variables of mutable collections change from call to call; random streams go on.
+/// Variables of mutable collections change from call to call; random streams go on. A clone has the same variables.
 ///
 /// ```
 /// use bridge_functional::{Dense, FunctionalModule, Keys};
@@ -26,15 +25,8 @@ use crate::{Child, FunctionalModule, Keys, Mode, Scope};
 pub struct Bound<F>(Child<F>);
 
 impl<F> Bound<F> {
-    pub(crate) fn new(
-        module: F,
-        variables: &Variables,
-        keys: Keys,
-        mutable: CollectionFilter,
-        mode: Option<Mode>,
-    ) -> Self {
-        let plan = Plan { mutable, ..Plan::default() };
-        Self(Child::new(module, Scope::root(variables.clone(), keys, mode, plan)))
+    pub(crate) fn new(module: F, scope: Scope) -> Self {
+        Self(Child::new(module, scope))
     }
 
     /// Calls the module.

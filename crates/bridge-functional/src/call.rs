@@ -5,7 +5,7 @@ use bridge_vars::{CollectionFilter, Path, Result, Variables};
 use crate::intercept::{Interceptor, ModuleCall};
 use crate::module_calls::CaptureFilter;
 use crate::scope::Plan;
-use crate::{Keys, Mode, Scope};
+use crate::{Bound, Keys, Mode, Scope};
 
 /// How functional code is run: with which keys, in which mode, and what it may change.
 ///
@@ -18,8 +18,8 @@ use crate::{Keys, Mode, Scope};
 /// use bridge_random::key;
 /// use candle_core::{DType, Device, Tensor};
 /// let x = Tensor::zeros((1, 2), DType::F32, &Device::Cpu)?;
-/// let (_, variables) = Call::new().keys(key(0)).init(|scope| Dense::new(3).call(scope, &x))?;
-/// let (y, _) = Call::new().apply(&variables, |scope| Dense::new(3).call(scope, &x))?;
+/// let (_, variables) = Call::new().keys(key(0)).init(|scope| scope.run(&Dense::new(3), &x))?;
+/// let (y, _) = Call::new().apply(&variables, |scope| scope.run(&Dense::new(3), &x))?;
 /// assert_eq!(y.dims(), &[1, 3]);
 /// # Ok::<(), bridge_vars::Error>(())
 /// ```
@@ -58,7 +58,7 @@ impl Call {
     }
 
     /// With a function around every call of a module, from the root down. It sees module, method, input and output, and can
-    /// change both; the one that was added first is outermost.
+    /// change both; the one that was added first is outermost. To collect what it sees, let it share an `Arc<Mutex<..>>`.
     ///
     /// ```
     /// use bridge_functional::{Call, Dense, FunctionalModule};
@@ -74,7 +74,7 @@ impl Call {
     ///     }
     ///     Ok(())
     /// });
-    /// let (y, _) = clamped.apply(&variables, |scope| scope.share_scope(&dense, &x))?;
+    /// let (y, _) = clamped.apply(&variables, |scope| scope.run(&dense, &x))?;
     /// assert!(y.abs()?.max_all()?.to_scalar::<f32>()? <= 1.);
     /// # Ok::<(), bridge_vars::Error>(())
     /// ```
@@ -98,7 +98,7 @@ impl Call {
     /// let dense = Dense::new(3);
     /// let variables = dense.init(key(0), &x)?;
     /// let call = Call::new().capture_intermediates();
-    /// let (y, captured) = call.apply(&variables, |scope| scope.share_scope(&dense, &x))?;
+    /// let (y, captured) = call.apply(&variables, |scope| scope.run(&dense, &x))?;
     /// let seen = captured.get("intermediates", "__call__.0")?.tensor()?;
     /// assert_eq!(seen.to_vec2::<f32>()?, y.to_vec2::<f32>()?);
     /// # Ok::<(), bridge_vars::Error>(())
@@ -116,6 +116,12 @@ impl Call {
     ) -> Self {
         self.plan.capture = Some(CaptureFilter::new(filter));
         self
+    }
+
+    /// A module together with variables, whose calls are run like this.
+    pub fn bind<F>(self, module: F, variables: &Variables) -> Bound<F> {
+        let mutable = self.mutable.clone().unwrap_or_else(CollectionFilter::none);
+        Bound::new(module, self.scope(variables, mutable))
     }
 
     /// Runs `f` and creates the variables that it asks for; returns those of mutable collections.
@@ -139,8 +145,8 @@ impl Call {
         self.run(variables, mutable, true, f)
     }
 
-    /// The variables that `f` asks for, described and not made: no memory is taken for them, and the operators of
-    /// `bridge-ops` compute nothing. [`Variables::materialize`] makes them, if there is a key for `params`.
+    /// The variables that `f` asks for, described and not made: no memory is taken for them. Operators of `bridge-ops`
+    /// compute nothing; candle's own compute with zeros. [`Variables::materialize`] makes them, if there is a key for `params`.
     ///
     /// # Errors
     /// What `f` returns.
@@ -150,8 +156,8 @@ impl Call {
         shapes_only(|| self.init(f))
     }
 
-    /// A [`Summary`] of the modules that `f` calls: a table of what each takes and gives, and of its variables. Nothing is
-    /// made or computed.
+    /// A [`Summary`] of the modules that `f` calls: a table of what each takes and gives, and of its variables, which are
+    /// only described.
     ///
     /// # Errors
     /// What `f` returns.

@@ -1,4 +1,4 @@
-use bridge_graph::{CALL, Pytree};
+use bridge_graph::Pytree;
 use bridge_vars::Result;
 
 use crate::{FunctionalModule, Scope};
@@ -49,7 +49,7 @@ impl<F> Child<F> {
     where
         F: FunctionalModule<In>,
     {
-        self.scope.run_method(&self.module, CALL, input, |scope, input| self.module.call(scope, input))
+        self.scope.run(&self.module, input)
     }
 
     /// Calls a method of the child by its name.
@@ -60,11 +60,11 @@ impl<F> Child<F> {
     where
         F: FunctionalModule<In>,
     {
-        let method = |scope: &Scope, input: &In| self.module.call_method(name, scope, input);
-        self.scope.run_method(&self.module, name, input, method)
+        self.scope.run_named(&self.module, name, input)
     }
 
-    /// Calls any method of the child, with the child's scope.
+    /// Calls any method of the child, with the child's scope. Captures, interceptors and summaries do not see it, but what it
+    /// calls.
     ///
     /// # Errors
     /// What `f` returns.

@@ -28,9 +28,7 @@ type Function = dyn Fn(&mut ModuleCall<'_>) -> Result<()> + Send + Sync;
 pub(crate) struct Interceptor(Arc<Function>);
 
 impl Interceptor {
-    pub(crate) fn new(
-        function: impl Fn(&mut ModuleCall<'_>) -> Result<()> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn new(function: impl Fn(&mut ModuleCall<'_>) -> Result<()> + Send + Sync + 'static) -> Self {
         Self(Arc::new(function))
     }
 }

@@ -37,7 +37,7 @@ impl<F> InMode<'_, F> {
     where
         F: FunctionalModule<In>,
     {
-        Call::new().keys(keys).mode(self.mode).init(|scope| scope.share_scope(self.module, input))
+        Call::new().keys(keys).mode(self.mode).init(|scope| scope.run(self.module, input))
     }
 
     /// [`FunctionalModule::apply`] in this mode.
@@ -49,7 +49,7 @@ impl<F> InMode<'_, F> {
         F: FunctionalModule<In>,
     {
         let call = Call::new().mode(self.mode);
-        Ok(call.apply(variables, |scope| scope.share_scope(self.module, input))?.0)
+        Ok(call.apply(variables, |scope| scope.run(self.module, input))?.0)
     }
 
     /// [`FunctionalModule::apply_mut`] in this mode.
@@ -67,7 +67,7 @@ impl<F> InMode<'_, F> {
         F: FunctionalModule<In>,
     {
         let call = Call::new().keys(keys).mutable(mutable).mode(self.mode);
-        call.apply(variables, |scope| scope.share_scope(self.module, input))
+        call.apply(variables, |scope| scope.run(self.module, input))
     }
 
     /// [`FunctionalModule::describe`] in this mode.
@@ -79,7 +79,7 @@ impl<F> InMode<'_, F> {
         F: FunctionalModule<In>,
     {
         let call = Call::new().keys(keys).mode(self.mode);
-        Ok(call.describe(|scope| scope.share_scope(self.module, input))?.1)
+        Ok(call.describe(|scope| scope.run(self.module, input))?.1)
     }
 
     /// [`FunctionalModule::tabulate`] in this mode.
@@ -90,7 +90,7 @@ impl<F> InMode<'_, F> {
     where
         F: FunctionalModule<In>,
     {
-        Call::new().mode(self.mode).tabulate(|scope| scope.share_scope(self.module, input))
+        Call::new().mode(self.mode).tabulate(|scope| scope.run(self.module, input))
     }
 
     /// [`FunctionalModule::bind`] in this mode.
@@ -103,6 +103,6 @@ impl<F> InMode<'_, F> {
     where
         F: Clone,
     {
-        Bound::new(self.module.clone(), variables, keys.into(), mutable.into(), Some(self.mode))
+        Call::new().keys(keys).mutable(mutable).mode(self.mode).bind(self.module.clone(), variables)
     }
 }

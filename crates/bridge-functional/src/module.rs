@@ -61,7 +61,7 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
     /// let model = Autoencoder { encoder: Dense::new(2), decoder: Dense::new(8) };
     /// let variables = model.init(key(0), &x)?;
     /// let (code, _) = Call::new().apply(&variables, |scope| model.encode(scope, &x))?;
-    /// let (same, _) = Call::new().apply(&variables, |scope| model.call_method("encode", scope, &x))?;
+    /// let (same, _) = Call::new().apply(&variables, |scope| scope.run_named(&model, "encode", &x))?;
     /// assert_eq!((code.dims(), same.dims()), (&[1, 2][..], &[1, 2][..]));
     /// # Ok::<(), bridge_vars::Error>(())
     /// ```
@@ -104,7 +104,7 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
     /// # Errors
     /// What [`FunctionalModule::call`] returns.
     fn init_with_output(&self, keys: impl Into<Keys>, input: &In) -> Result<(Self::Output, Variables)> {
-        Call::new().keys(keys).init(|scope| scope.share_scope(self, input))
+        Call::new().keys(keys).init(|scope| scope.run(self, input))
     }
 
     /// The output for these variables, none of which can change.
@@ -112,7 +112,7 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
     /// # Errors
     /// What [`FunctionalModule::call`] returns.
     fn apply(&self, variables: &Variables, input: &In) -> Result<Self::Output> {
-        Ok(Call::new().apply(variables, |scope| scope.share_scope(self, input))?.0)
+        Ok(Call::new().apply(variables, |scope| scope.run(self, input))?.0)
     }
 
     /// The output, and all variables of the collections that may change.
@@ -129,7 +129,7 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
         mutable: impl Into<CollectionFilter>,
         input: &In,
     ) -> Result<(Self::Output, Variables)> {
-        Call::new().keys(keys).mutable(mutable).apply(variables, |scope| scope.share_scope(self, input))
+        Call::new().keys(keys).mutable(mutable).apply(variables, |scope| scope.run(self, input))
     }
 
     /// The variables that a call with this input needs, described and not made: no memory is taken for them.
@@ -152,10 +152,10 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
     /// What [`FunctionalModule::call`] returns.
     #[doc(alias("jax.eval_shape", "lazy_init"))]
     fn describe(&self, keys: impl Into<Keys>, input: &In) -> Result<Variables> {
-        Ok(Call::new().keys(keys).describe(|scope| scope.share_scope(self, input))?.1)
+        Ok(Call::new().keys(keys).describe(|scope| scope.run(self, input))?.1)
     }
 
-    /// A table of the modules that a call with this input runs, and of their variables. Nothing is made or computed.
+    /// A table of the modules that a call with this input runs, and of their variables, which are only described.
     ///
     /// ```
     /// use bridge_functional::{Dense, FunctionalModule};
@@ -172,7 +172,7 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
     /// What [`FunctionalModule::call`] returns.
     #[doc(alias("nn.tabulate", "module_paths"))]
     fn tabulate(&self, input: &In) -> Result<Summary> {
-        Call::new().tabulate(|scope| scope.share_scope(self, input))
+        Call::new().tabulate(|scope| scope.run(self, input))
     }
 
     /// This module together with variables, to be called as an object is.
@@ -182,7 +182,7 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
         keys: impl Into<Keys>,
         mutable: impl Into<CollectionFilter>,
     ) -> Bound<Self> {
-        Bound::new(self.clone(), variables, keys.into(), mutable.into(), None)
+        Call::new().keys(keys).mutable(mutable).bind(self.clone(), variables)
     }
 
     /// This module in training: `model.train().apply_mut(..)`.

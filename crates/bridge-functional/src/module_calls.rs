@@ -1,5 +1,5 @@
-use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, PoisonError};
 
 use bridge_graph::{CALL, Pytree, SummaryRow, shapes};
@@ -32,7 +32,7 @@ impl Scope {
     /// # Errors
     /// What the child returns.
     pub fn call<F: FunctionalModule<In>, In: Pytree>(&self, module: &F, input: &In) -> Result<F::Output> {
-        self.child_scope(self.next_name::<F>())?.run_call(module, input)
+        self.child_scope(self.next_name::<F>())?.run(module, input)
     }
 
     /// Calls a child with a name of its own.
@@ -45,7 +45,7 @@ impl Scope {
         module: &F,
         input: &In,
     ) -> Result<F::Output> {
-        self.child_scope(name.into())?.run_call(module, input)
+        self.child_scope(name.into())?.run(module, input)
     }
 
     /// A child named after its class and number, to be called as often as needed.
@@ -80,15 +80,53 @@ impl Scope {
     /// # Errors
     /// [`ScopeError::NameInUse`](crate::ScopeError::NameInUse).
     #[doc(alias = "setup")]
-    pub fn child_map<F: Clone>(
+    pub fn child_map<'a, K, F>(
         &self,
         name: &str,
-        modules: &BTreeMap<String, F>,
-    ) -> Result<IndexMap<String, Child<F>>> {
-        let child = |(key, module): (&String, &F)| {
+        modules: impl IntoIterator<Item = (&'a K, &'a F)>,
+    ) -> Result<IndexMap<K, Child<F>>>
+    where
+        K: fmt::Display + Clone + Eq + Hash + 'a,
+        F: Clone + 'a,
+    {
+        let child = |(key, module): (&K, &F)| {
             Ok((key.clone(), self.child_named(format!("{name}_{key}"), module.clone())?))
         };
-        modules.iter().map(child).collect()
+        modules.into_iter().map(child).collect()
+    }
+
+    /// Calls the module that this scope belongs to, as [`FunctionalModule::apply`] does: what a closure given to
+    /// [`Call`](crate::Call) does with the model, so that captures, interceptors and summaries see it.
+    ///
+    /// ```
+    /// use bridge_functional::{Call, Dense};
+    /// use bridge_random::key;
+    /// use candle_core::{DType, Device, Tensor};
+    /// let x = Tensor::zeros((1, 2), DType::F32, &Device::Cpu)?;
+    /// let call = Call::new().keys(key(0)).capture_intermediates();
+    /// let (_, variables) = call.init(|scope| scope.run(&Dense::new(3), &x))?;
+    /// assert!(variables.get("intermediates", "__call__.0").is_ok());
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the module returns.
+    pub fn run<F: FunctionalModule<In>, In: Pytree>(&self, module: &F, input: &In) -> Result<F::Output> {
+        self.run_method(module, CALL, input, |scope, input| module.call(scope, input))
+    }
+
+    /// [`Scope::run`] of a method by its name.
+    ///
+    /// # Errors
+    /// Those of [`FunctionalModule::call_method`].
+    #[doc(alias = "method=")]
+    pub fn run_named<F: FunctionalModule<In>, In: Pytree>(
+        &self,
+        module: &F,
+        method: &str,
+        input: &In,
+    ) -> Result<F::Output> {
+        self.run_method(module, method, input, |scope, input| module.call_method(method, scope, input))
     }
 
     /// Calls a module in this very scope: its parameters and children stand beside this module's own. What a wrapper does
@@ -113,10 +151,6 @@ impl Scope {
         input: &In,
     ) -> Result<F::Output> {
         self.observed(module, CALL, input, |scope, input| module.call(scope, input))
-    }
-
-    fn run_call<F: FunctionalModule<In>, In: Pytree>(&self, module: &F, input: &In) -> Result<F::Output> {
-        self.run_method(module, CALL, input, |scope, input| module.call(scope, input))
     }
 
     /// Runs a method of this scope's module: names begin again, and whoever looks at calls sees it.

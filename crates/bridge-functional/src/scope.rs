@@ -177,22 +177,21 @@ impl Scope {
             if !self.is_mutable_collection(&collection) {
                 return Err(self.not_found(&collection, &name));
             }
-            let leaf = make()?;
-            let leaf = Leaf { kind, value: self.only_described(leaf.value), ..leaf };
-            self.store(&Path::from(PathKey::Name(name.clone())), leaf)?;
+            self.store(&Path::from(PathKey::Name(name.clone())), Leaf { kind, ..make()? })?;
         }
         Ok(ScopeVariable { scope: self.clone(), collection, name })
     }
 
     /// The value of a variable of this module, if it is there.
     #[doc(alias = "get_variable")]
-    pub fn get(&self, collection: &Name, name: &Name) -> Option<Leaf> {
-        self.find(collection, name)
+    pub fn get(&self, collection: impl Into<Name>, name: impl Into<Name>) -> Option<Leaf> {
+        self.find(&collection.into(), &name.into())
     }
 
-    /// True if this module has the variable.
-    pub fn has_variable(&self, collection: &Name, name: &Name) -> bool {
-        self.find(collection, name).is_some()
+    /// True if this module has the variable, or a list of sown values of the name.
+    pub fn has_variable(&self, collection: impl Into<Name>, name: impl Into<Name>) -> bool {
+        let path = self.path_in(&collection.into()).join(name.into());
+        self.variables().subtree(&path).is_some()
     }
 
     /// Sets a variable of this module or, at a longer path, of what is below it, in its type's collection.
@@ -230,14 +229,15 @@ impl Scope {
     /// # Errors
     /// [`ScopeError::StreamNotFound`].
     pub fn make_rng(&self, stream: &str) -> Result<Key> {
-        if self.is_describing() && !self.has_rng(stream) {
+        self.check_running()?;
+        if self.is_describing() && !self.rngs.can_make(stream) {
             // Nothing is drawn where shapes alone matter.
             return Ok(key(0));
         }
         self.rngs.make_rng(stream)
     }
 
-    /// True if the call has a key for the stream, or for `params`.
+    /// True if the call has a key for the stream itself; without one, [`Scope::make_rng`] takes that of `params`.
     pub fn has_rng(&self, stream: &str) -> bool {
         self.rngs.has_rng(stream)
     }
@@ -271,6 +271,7 @@ impl Scope {
     /// A name is free for a child if nothing has it, and for a variable if no child and no variable of its
     /// collection has it.
     pub(crate) fn reserve(&self, name: &Name, collection: Option<&Name>) -> Result<()> {
+        self.check_running()?;
         let path = || self.path().join(name.clone());
         if name.starts_with('<') {
             return Err(ScopeError::ReservedName { path: path() }.into());
@@ -327,6 +328,7 @@ impl Scope {
 
     pub(crate) fn store(&self, path: &Path, leaf: Leaf) -> Result<()> {
         self.check_running()?;
+        let leaf = Leaf { value: self.only_described(leaf.value), ..leaf };
         let path = self.path_in(&leaf.kind.collection_name()).concat(path);
         self.variables().insert(&path, leaf)?;
         Ok(())

@@ -57,10 +57,8 @@ impl Scope {
         make: impl FnOnce(Key) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let name = name.into();
-        let tensor = self.param_leaf(name.clone(), |scope| {
-            let made = make(scope.make_rng(&PARAMS)?)?;
-            Ok(Param::leaf(scope.only_described(made.into())))
-        })?;
+        let tensor =
+            self.param_leaf(name.clone(), |scope| Ok(Param::leaf(make(scope.make_rng(&PARAMS)?)?)))?;
         if let Some(shape) = shape {
             self.check_shape(&name, &tensor, shape)?;
         }
@@ -93,7 +91,7 @@ impl Scope {
         }
     }
 
-    /// What a function made of an input that only stands in for one is no value, but has a shape.
+    /// What was made of an input that only stands in for one is no value, but has a shape.
     pub(crate) fn only_described(&self, value: Value) -> Value {
         match &value {
             Value::Tensor(tensor) if self.is_describing() => {
@@ -115,13 +113,7 @@ impl Scope {
     ///
     /// # Errors
     /// If candle can not make it.
-    pub fn full(
-        &self,
-        number: f64,
-        shape: impl Into<Shape>,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Value> {
+    pub fn full(&self, number: f64, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Value> {
         let (initializer, shape) = (Initializer::Constant(number), shape.into());
         // A constant is the same from every key.
         match self.is_describing() {

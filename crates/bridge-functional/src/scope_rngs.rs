@@ -127,9 +127,14 @@ impl ScopeRngs {
         fold_static(key, names.chain([PathItem::Count(count)]), self.separator)
     }
 
-    /// True if there is a key for the stream, or for `params`.
+    /// True if there is a key for the stream itself.
     pub fn has_rng(&self, stream: &str) -> bool {
-        self.keys.get(stream).or_else(|| self.keys.get(&PARAMS)).is_some()
+        self.keys.get(stream).is_some()
+    }
+
+    /// True if there is a key for the stream, or for `params`.
+    pub(crate) fn can_make(&self, stream: &str) -> bool {
+        self.has_rng(stream) || self.has_rng(&PARAMS)
     }
 
     /// The names of the streams that there are keys for.

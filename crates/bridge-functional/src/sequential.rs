@@ -3,7 +3,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use bridge_graph::Pytree;
-use bridge_ops::Activation;
 use bridge_vars::{Name, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -15,9 +14,9 @@ use crate::{FunctionalModule, Scope};
 /// Children are named as in Flax: `layers_0`, `layers_1`. An empty list gives its input back, where Linen refuses to be called.
 ///
 /// ```
-/// use bridge_functional::{Dense, FunctionalModule, Sequential};
-/// use bridge_ops::Activation;
+/// use bridge_functional::{Activation, Dense, FunctionalModule, Sequential};
 /// use bridge_random::key;
+/// /// use bridge_random::key;
 /// use candle_core::{DType, Device, Tensor};
 /// let x = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
 /// let mlp = Sequential::new((Dense::new(8), Activation::Relu, Dense::new(3)));
@@ -69,8 +68,8 @@ impl<F: FunctionalModule<Output = Tensor>> FunctionalModule for Sequential<Vec<F
     type Output = Tensor;
 
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
-        let modules = self.layers.iter().enumerate();
-        modules.fold(Ok(x.clone()), |x, (index, module)| scope.call_named(name(index), module, &x?))
+        let mut modules = self.layers.iter().enumerate();
+        modules.try_fold(x.clone(), |x, (index, module)| scope.call_named(name(index), module, &x))
     }
 }
 
@@ -111,14 +110,6 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8 ; J 9)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9 ; K 10)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10 ; L 11)
-}
-
-impl FunctionalModule for Activation {
-    type Output = Tensor;
-
-    fn call(&self, _scope: &Scope, x: &Tensor) -> Result<Tensor> {
-        Ok(self.forward(x)?)
-    }
 }
 
 /// A module of any type from tensor to tensor. Its variables are where the module's would be.

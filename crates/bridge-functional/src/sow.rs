@@ -102,17 +102,25 @@ impl Scope {
     /// [`ScopeError::VariableNotFound`] if the collection is there without the name; a perturbation of another shape.
     #[doc(alias = "linen.Module.perturb")]
     pub fn perturb(&self, name: impl Into<Name>, value: &Tensor) -> Result<Tensor> {
-        let kind = Perturbation::variable_type();
+        self.perturb_in(Perturbation::variable_type().collection(), name, value)
+    }
+
+    /// [`Scope::perturb`] in a collection of one's own.
+    ///
+    /// # Errors
+    /// Those of [`Scope::perturb`].
+    pub fn perturb_in(&self, collection: &str, name: impl Into<Name>, value: &Tensor) -> Result<Tensor> {
+        let kind = VariableType::from_collection(collection);
         let (collection, name) = (kind.collection_name(), name.into());
         let path = || self.path().join(name.clone());
-        self.reserve(&name, Some(&collection))?;
         if let Some(leaf) = self.find(&collection, &name) {
             let perturbation = self.tensor_of(&leaf, path)?;
             return value.add(&perturbation).map_err(|error| bridge_vars::Error::from(error).at(&path()));
         }
         if self.is_mutable_collection(&collection) {
-            let zeros = Leaf::new(kind, value.zeros_like()?.detach());
-            self.put(&Path::from(PathKey::Name(name)), zeros)?;
+            self.reserve(&name, Some(&collection))?;
+            let zeros = self.full(0., value.shape(), value.dtype(), value.device())?;
+            self.put(&Path::from(PathKey::Name(name)), Leaf::new(kind, zeros))?;
             return Ok(value.clone());
         }
         match self.has_collection(&collection) {

@@ -3,13 +3,12 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use bridge_ops::Activation;
-use bridge_vars::{Name, PathKey, Result};
+use bridge_vars::{PathKey, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::{Field, Source, StatefulModule, Structure, Visit, Visitor};
+use crate::{Field, Source, Visit, Visitor};
 
 /// A static value of a module: part of its [`GraphDef`](crate::GraphDef), never of its state.
 #[derive(Clone, Debug)]
@@ -264,31 +263,6 @@ impl Visit for bridge_random::Key {
 impl Field for bridge_random::Key {
     fn rebuild(source: &mut Source<'_>) -> Result<Self> {
         source.static_value()
-    }
-}
-
-// A layer that has no variables.
-impl Visit for Activation {
-    fn visit(&self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.enter(Structure::Module(Name::from_static(&"Activation")), Some(self))?;
-        visit_static(visitor, &PathKey::from_static(&"function"), self)?;
-        visitor.exit()
-    }
-}
-impl Field for Activation {
-    fn rebuild(source: &mut Source<'_>) -> Result<Self> {
-        source.enter(&Structure::Module(Name::from_static(&"Activation")))?;
-        let function = source.static_child(&PathKey::from_static(&"function"))?;
-        source.exit()?;
-        Ok(function)
-    }
-}
-impl StatefulModule for Activation {
-    fn type_name(&self) -> &'static str {
-        Self::static_type_name()
-    }
-    fn static_type_name() -> &'static str {
-        "Activation"
     }
 }
 

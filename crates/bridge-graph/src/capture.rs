@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use bridge_vars::{
-    IsKind, Leaf, Name, Path, Perturbation, Result, State, Tree, Value, VariableKind, VariableType,
+    Filter, IsKind, Leaf, Name, Path, Perturbation, Result, State, Tree, Value, VariableKind, VariableType,
 };
 use candle_core::Tensor;
 
@@ -61,15 +61,16 @@ impl Capture {
         self
     }
 
-    /// And of what every [observed](crate::observe()) module gives, as variables of this type under the module's path and
-    /// [`CALL`]: a list with an item a call.
+    /// And of what every [observed](crate::observe()) module gives, as variables of this type under the module's path and the
+    /// method's name, [`CALL`] for the call itself: a list with an item a call.
     #[doc(alias("method_outputs", "capture_intermediates"))]
     pub fn outputs<K: IsKind>(mut self) -> Self {
         self.outputs = Some(K::Kind::variable_type());
         self
     }
 
-    /// With values that are there already: perturbations, which are added where modules [`perturb`](Sow::perturb).
+    /// With values that are there already: perturbations, which are added where modules [`perturb`](Sow::perturb), and
+    /// what sown values go on from. Those of the captured types come back too.
     pub fn init(mut self, state: &State) -> Self {
         self.init = state.clone();
         self
@@ -81,7 +82,9 @@ impl Capture {
     /// What `f` returns; values that are captured under one path as different types.
     pub fn run<M: Visit + ?Sized, T>(self, model: &M, f: impl FnOnce(&M) -> Result<T>) -> Result<(T, State)> {
         let places = Rc::new(Places::of(model)?);
-        let captured = Rc::new(Captured { asked: self, state: RefCell::default() });
+        let kinds = self.kinds.clone();
+        let begun = self.init.filter(Filter::new(move |_, leaf| kinds.contains(&leaf.kind)));
+        let captured = Rc::new(Captured { state: RefCell::new(begun), asked: self });
         let output = capturing(places, Rc::clone(&captured), || f(model))?;
         Ok((output, captured.state.take()))
     }
@@ -107,7 +110,7 @@ impl Captured {
 
     pub(crate) fn output(&self, path: &Path, call: &Observed<'_>) -> Result<()> {
         let Some(kind) = self.asked.outputs else { return Ok(()) };
-        let path = path.join(Name::from_static(&CALL));
+        let path = path.join(Name::from(call.method));
         let index = items(&self.state.borrow(), &path);
         for (below, tensor) in tensors(call.output.as_visit())? {
             let path = path.join(index).concat(&below);
@@ -225,13 +228,14 @@ pub trait Sow: StatefulModule + Sized {
     fn perturb(&self, name: impl Into<Name>, value: &Tensor) -> Result<Tensor> {
         let Some((path, captured)) = capture_of(self) else { return Ok(value.clone()) };
         let path = path.join(name.into());
+        // One that an earlier call of the module made is zeros.
         if let Some(given) = captured.asked.init.tree().get(&path) {
             let perturbed =
                 value.add(given.tensor()?).map_err(|error| bridge_vars::Error::from(error).at(&path))?;
             return Ok(perturbed);
         }
         let kind = Perturbation::variable_type();
-        if captured.wants(kind) {
+        if captured.wants(kind) && captured.state.borrow().tree().get(&path).is_none() {
             let zeros = Leaf::new(kind, value.zeros_like()?.detach());
             captured.state.borrow_mut().insert_new(&path, zeros)?;
         }

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bridge_vars::{Result, Value};
 
 use crate::{Rngs, Visit, variables};
@@ -29,10 +32,18 @@ use crate::{Rngs, Visit, variables};
 /// What the constructor returns. One that reads the values that it makes can not be described.
 #[doc(alias("nnx.eval_shape", "get_abstract_model", "as_abstract", "meta"))]
 pub fn describe<M>(rngs: &Rngs, construct: impl FnOnce(&Rngs) -> Result<M>) -> Result<M> {
-    construct(&rngs.describing())
+    struct Ends(Arc<AtomicBool>);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Release);
+        }
+    }
+    let describing = Ends(Arc::new(AtomicBool::new(true)));
+    construct(&rngs.describing(&describing.0))
 }
 
-/// Makes the values of a module's variables that are only described, each by its own initializer.
+/// Makes the values of a module's variables that are only described, each by its own initializer, and runs the hooks that run
+/// when a variable is made.
 ///
 /// # Errors
 /// The first value that can not be made, with its path; the variables before it are made then.

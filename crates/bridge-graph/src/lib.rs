@@ -68,7 +68,7 @@ pub use mode::{
     set_mode, train, view, view_where,
 };
 pub use module_filter::ModuleFilter;
-pub use observe::observe;
+pub use observe::{observe, observe_method};
 pub use policy::Policy;
 pub use program::Program;
 pub use pytree::Pytree;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bridge_vars::{Error, Path, Result};
 use rustc_hash::FxHashMap;
 
-use crate::{Pytree, StatefulModule, Visit, iter_modules};
+use crate::{CALL, Pytree, StatefulModule, Visit, iter_modules};
 
 /// Who a thread tells of the calls of modules, for as long as one call of theirs lasts.
 pub(crate) trait Observer {
@@ -15,25 +15,29 @@ pub(crate) trait Observer {
 
 /// What a module took and gave.
 pub(crate) struct Observed<'a> {
+    pub(crate) method: &'a str,
     pub(crate) input: &'a dyn Visit,
     pub(crate) output: &'a dyn Pytree,
 }
 
 /// The modules of a model by identity, which a call knows itself by.
-pub(crate) struct Places(FxHashMap<(usize, TypeId), Path>);
+///
+/// Modules without a size can have one address, and are told apart from others only if they are alone.
+pub(crate) struct Places(FxHashMap<(usize, TypeId), Option<Path>>);
 
 impl Places {
     pub(crate) fn of<M: Visit + ?Sized>(model: &M) -> Result<Self> {
         let mut places = FxHashMap::default();
         iter_modules(model, |path, module| {
-            places.entry(identity(module)).or_insert_with(|| path.clone());
+            let is_new = |known: &mut Option<Path>| *known = None;
+            places.entry(identity(module)).and_modify(is_new).or_insert_with(|| Some(path.clone()));
             Ok(())
         })?;
         Ok(Self(places))
     }
 
     pub(crate) fn path(&self, module: &dyn StatefulModule) -> Option<&Path> {
-        self.0.get(&identity(module))
+        self.0.get(&identity(module))?.as_ref()
     }
 }
 
@@ -102,10 +106,11 @@ pub(crate) fn capture_of(module: &dyn StatefulModule) -> Option<(Path, Rc<crate:
     })
 }
 
-/// Runs a call of a module where [`capture`](crate::Capture) and [`tabulate`](crate::tabulate) see it: what it takes and
+/// Runs a call of a module where [`Capture`](crate::Capture) and [`tabulate`](crate::tabulate()) see it: what it takes and
 /// what it gives. Layers do it; in modules of your own it takes one line.
 ///
-/// Without anyone who looks it costs about a nanosecond.
+/// Without anyone who looks it costs about a nanosecond. Of several modules without a size in one model, such as unit structs,
+/// none is seen: they can have one address, which is what a module is known by.
 ///
 /// ```
 /// use bridge_graph::{StatefulModule, observe};
@@ -132,27 +137,44 @@ where
     Out: Pytree,
     E: From<Error>,
 {
+    observe_method(module, CALL, input, call)
+}
+
+/// [`observe`] of another method than the module's call, under its name.
+///
+/// # Errors
+/// What `call` returns.
+pub fn observe_method<M, In, Out, E>(
+    module: &M,
+    method: &str,
+    input: &In,
+    call: impl FnOnce() -> Result<Out, E>,
+) -> Result<Out, E>
+where
+    M: StatefulModule,
+    In: Pytree,
+    Out: Pytree,
+    E: From<Error>,
+{
     let output = call()?;
     if is_watched() {
-        tell(module, input.as_visit(), &output)?;
+        tell(module, &Observed { method, input: input.as_visit(), output: &output })?;
     }
     Ok(output)
 }
 
 #[cold]
-fn tell(module: &dyn StatefulModule, input: &dyn Visit, output: &dyn Pytree) -> Result<()> {
-    let call = Observed { input, output };
+fn tell(module: &dyn StatefulModule, call: &Observed<'_>) -> Result<()> {
     let observer = OBSERVERS.with_borrow(|observers| {
-        observers
-            .iter()
-            .rev()
-            .find_map(|(places, observer)| Some((places.path(module)?.clone(), Rc::clone(observer))))
+        observers.iter().rev().find_map(|(places, observer)| {
+            Some((places.path(module)?.clone(), Rc::clone(observer)))
+        })
     });
     if let Some((path, observer)) = observer {
-        observer.called(&path, module, &call)?;
+        observer.called(&path, module, call)?;
     }
     match capture_of(module) {
-        Some((path, captured)) => captured.output(&path, &call),
+        Some((path, captured)) => captured.output(&path, call),
         None => Ok(()),
     }
 }

@@ -1,8 +1,11 @@
+use serde::{Deserialize, Serialize};
+
 /// How strictly a state must fit a module, when it is [merged](crate::merge_with) or
 /// [taken over](crate::update_with).
 ///
 /// Whatever the policy, a value is only taken where its path, type, shape and dtype fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// Both have the same paths, and everything fits; otherwise nothing changes.
     Strict,

@@ -79,6 +79,7 @@ impl Spec {
 pub(crate) fn described(leaf: &Leaf) -> String {
     match &leaf.value {
         Value::Absent => format!("{} without a value", leaf.kind),
+        Value::Described(_) => format!("{}{}, not made yet", leaf.kind, Spec::of(&leaf.value)),
         value => format!("{}{}", leaf.kind, Spec::of(value)),
     }
 }

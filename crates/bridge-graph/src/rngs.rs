@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bridge_random::{Initializer, Key, key};
 #[cfg(doc)]
 use bridge_vars::Described;
@@ -27,7 +30,8 @@ pub struct Rngs {
     streams: IndexMap<Name, RngStream>,
     device: Device,
     dtype: DType,
-    describing: bool,
+    /// On while the model that is constructed is only described; shared by all that came from one.
+    describing: Option<Arc<AtomicBool>>,
 }
 
 impl Rngs {
@@ -40,7 +44,7 @@ impl Rngs {
 
     /// No stream yet; tensors go to the CPU as f32.
     pub fn empty() -> Self {
-        Self { streams: IndexMap::new(), device: Device::Cpu, dtype: DType::F32, describing: false }
+        Self { streams: IndexMap::new(), device: Device::Cpu, dtype: DType::F32, describing: None }
     }
 
     /// Streams of these names, without a `default`.
@@ -135,14 +139,15 @@ impl Rngs {
 
     /// The same streams for a model that is only described: [`describe`](crate::describe).
     #[must_use]
-    pub(crate) fn describing(&self) -> Self {
+    pub(crate) fn describing(&self, while_on: &Arc<AtomicBool>) -> Self {
         let streams = self.streams.iter().map(|(name, stream)| (name.clone(), stream.same()));
-        Self { streams: streams.collect(), describing: true, ..self.without_streams() }
+        let describing = Some(Arc::clone(while_on));
+        Self { streams: streams.collect(), describing, ..self.without_streams() }
     }
 
-    /// True if what is made with these is only described.
+    /// True if what is made with these is only described: inside of [`describe`](crate::describe()).
     pub fn is_describing(&self) -> bool {
-        self.describing
+        self.describing.as_ref().is_some_and(|on| on.load(Ordering::Acquire))
     }
 
     /// An initializer's value, from a new key of a stream: a tensor, or one that is [`Described`] inside of
@@ -158,7 +163,7 @@ impl Rngs {
         shape: impl Into<Shape>,
     ) -> Result<Value> {
         let (key, shape) = (self.draw(stream)?, shape.into());
-        match self.describing {
+        match self.is_describing() {
             true => Ok(initializer.described(Some(key), &shape, self.dtype, &self.device).into()),
             false => initializer.value(key, &shape, self.dtype, &self.device),
         }
@@ -184,7 +189,16 @@ impl Rngs {
         initializer: &impl Initialize,
         shape: impl Into<Shape>,
     ) -> Result<VariableOf<K>> {
-        VariableOf::create(self.init(stream, initializer, shape)?, initializer.metadata())
+        let (value, metadata) = (self.init(stream, initializer, shape)?, initializer.metadata());
+        match value {
+            // The hooks run when it is made.
+            Value::Described(_) => {
+                let variable = VariableOf::new(value);
+                variable.set_metadata(metadata);
+                Ok(variable)
+            }
+            value => VariableOf::create(value, metadata),
+        }
     }
 
     /// A parameter that an initializer starts, from a new key of the stream `params`.
@@ -202,7 +216,7 @@ impl Rngs {
     pub fn full(&self, number: f64, shape: impl Into<Shape>, dtype: DType) -> Result<Value> {
         let (initializer, shape) = (Initializer::Constant(number), shape.into());
         // A constant is the same from every key.
-        match self.describing {
+        match self.is_describing() {
             true => Ok(initializer.described(Some(key(0)), &shape, dtype, &self.device).into()),
             false => initializer.value(key(0), &shape, dtype, &self.device),
         }
@@ -330,7 +344,7 @@ impl Rngs {
 
     fn without_streams(&self) -> Self {
         let (device, dtype) = (self.device.clone(), self.dtype);
-        Self { streams: IndexMap::new(), device, dtype, describing: self.describing }
+        Self { streams: IndexMap::new(), device, dtype, describing: self.describing.clone() }
     }
 }
 
@@ -368,7 +382,7 @@ impl Field for Rngs {
             }
         }
         streams.extend(sorted);
-        Ok(Self { streams, device, dtype, describing: false })
+        Ok(Self { streams, device, dtype, describing: None })
     }
 }
 impl StatefulModule for Rngs {

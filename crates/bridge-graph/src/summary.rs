@@ -45,7 +45,7 @@ pub struct SummaryVariable {
     pub path: Path,
     /// Its collection.
     pub collection: String,
-    /// Dtype and shape, or what else it is.
+    /// Dtype and shape, or what else it is; and how it is spread over a mesh.
     pub form: String,
 }
 
@@ -114,10 +114,15 @@ impl Summary {
             if let Some(row) = rows.get_mut(place) {
                 row.counts.entry(collection.clone()).or_default().add(count);
                 let below = path.keys().iter().skip(row.path.len()).cloned().collect();
-                let form = match leaf.value.tensor_form() {
+                let mut form = match leaf.value.tensor_form() {
                     Some(form) => form.to_string(),
                     None => leaf.value.kind().to_owned(),
                 };
+                if let Ok(spec) = leaf.partition_spec()
+                    && !spec.0.is_empty()
+                {
+                    form.push_str(&format!(" {spec}"));
+                }
                 row.variables.push(SummaryVariable { path: below, collection, form });
             }
         }
@@ -182,6 +187,7 @@ impl Summary {
                 text.push_str(&format!("|{}\n", " --- |".repeat(line.len())));
             }
         }
+        text.push_str(&format!("\nTotal: {}\n", self.total()));
         text
     }
 
@@ -215,7 +221,7 @@ impl Summary {
             cells.extend(collections.iter().map(|collection| count(&row.counts, collection)));
             lines.push(cells);
         }
-        let mut last = vec!["total".to_owned(), String::new(), String::new(), self.total().to_string()];
+        let mut last = vec!["total".to_owned(), String::new(), String::new(), String::new()];
         last.extend(collections.iter().map(|collection| count(&self.totals, collection)));
         lines.push(last);
         lines
@@ -243,6 +249,9 @@ fn innermost(rows: &[SummaryRow], path: &Path) -> Option<usize> {
     above.rev().max_by_key(|(_, row)| row.path.len()).map(|(place, _)| place)
 }
 
+/// How many columns hold words.
+const WORDS: usize = 4;
+
 /// As wide as a column is at least.
 const NARROW: usize = 8;
 
@@ -254,11 +263,11 @@ impl fmt::Display for Summary {
         let mut widths: Vec<usize> = (0..columns)
             .map(|column| lines.iter().filter_map(|line| line.get(column)).map(length).max().unwrap_or(0))
             .collect();
-        // The widest column gives way until all fit.
+        // The widest column of words gives way until all fit; numbers stay whole.
         let width = f.width().or_else(terminal_width).unwrap_or(100);
         let room = width.saturating_sub(2 * columns.saturating_sub(1));
         while widths.iter().sum::<usize>() > room {
-            match widths.iter_mut().max() {
+            match widths.iter_mut().take(WORDS).max() {
                 Some(widest) if *widest > NARROW => *widest -= 1,
                 _ => break,
             }
@@ -272,10 +281,9 @@ impl fmt::Display for Summary {
             for (cell, width) in line.iter().zip(&widths) {
                 text.push_str(&format!("{:<width$}  ", cut(cell, *width)));
             }
-            let newline = if number + 1 == lines.len() { "" } else { "\n" };
-            write!(f, "{}{newline}", text.trim_end())?;
+            writeln!(f, "{}", text.trim_end())?;
         }
-        Ok(())
+        write!(f, "Total: {}", self.total())
     }
 }
 

@@ -5,7 +5,7 @@ use bridge_ops::shapes_only;
 use bridge_vars::{Path, Result, State, Value};
 
 use crate::observe::{Observed, Observer, Places, watch};
-use crate::{Field, GraphNode, RngStream, Rngs, StatefulModule, Summary, SummaryRow, Visit};
+use crate::{BareTensor, CALL, Field, GraphNode, RngStream, Rngs, StatefulModule, Summary, SummaryRow, Visit};
 use crate::{iter_graph, iter_modules, merge, shapes, split};
 
 /// A [`Summary`] of a module and a call of it.
@@ -60,8 +60,10 @@ pub fn tabulate<M: Field, T>(module: &M, call: impl FnOnce(&M) -> Result<T>) -> 
 pub fn tabulate_structure<M: Visit + ?Sized>(module: &M) -> Result<Summary> {
     let mut leaves = Vec::new();
     iter_graph(module, |path, node| {
-        if let GraphNode::Variable(variable) = node {
-            leaves.push((path.clone(), variable.leaf()?));
+        match node {
+            GraphNode::Variable(variable) => leaves.push((path.clone(), variable.leaf()?)),
+            GraphNode::Tensor(tensor) => leaves.push((path.clone(), BareTensor::leaf(tensor.clone()))),
+            _ => {}
         }
         Ok(())
     })?;
@@ -99,7 +101,21 @@ impl Observer for Calls {
     fn called(&self, path: &Path, module: &dyn StatefulModule, call: &Observed<'_>) -> Result<()> {
         let (inputs, outputs) = (shapes(call.input)?, shapes(call.output.as_visit())?);
         let mut rows = self.rows.borrow_mut();
-        if let Some(row) = rows.iter_mut().find(|row| row.path == *path && row.module == module.type_name()) {
+        let name = match call.method {
+            CALL => module.type_name().to_owned(),
+            method => format!("{}.{method}", module.type_name()),
+        };
+        let row = match rows.iter().position(|row| row.path == *path && row.module == name) {
+            Some(row) => row,
+            // Another method's row comes after the module's own.
+            None => {
+                let own = rows.iter().rposition(|row| row.path == *path);
+                let place = own.map_or(rows.len(), |own| own + 1);
+                rows.insert(place, SummaryRow::new(path.clone(), name));
+                place
+            }
+        };
+        if let Some(row) = rows.get_mut(row) {
             row.call(inputs, outputs);
         }
         Ok(())

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::elementwise::{Elementwise, Storage, apply, constant};
 use crate::precision::{require_float, widen};
+use crate::shapes_only::like;
 use candle_core::{Layout, Tensor, op};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
@@ -23,7 +24,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 /// When `x` is not a float tensor.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     require_float("relu", "x", x)?;
-    Ok(apply(x, Relu)?)
+    like(x).unwrap_or_else(|| Ok(apply(x, Relu)?))
 }
 
 /// The Gaussian error linear unit in its tanh approximation:
@@ -129,7 +130,8 @@ fn in_compute_dtype(
     x: &Tensor,
     function: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<Tensor> {
-    Ok(function(&widen(operator, "x", x)?)?.to_dtype(x.dtype())?)
+    let wide = widen(operator, "x", x)?;
+    like(x).unwrap_or_else(|| Ok(function(&wide)?.to_dtype(x.dtype())?))
 }
 
 struct Relu;

@@ -1,8 +1,9 @@
 //! The cross entropy of a categorical distribution that is given by logits.
 
 use crate::labels::to_indices;
-use crate::softmax::shift;
-use crate::{Error, Result};
+use crate::precision::compute_dtype;
+use crate::softmax::{check_classes, shift};
+use crate::{Error, Result, is_shapes_only, stand_in};
 use candle_core::{D, Tensor};
 
 /// The mean over all examples of `-log softmax(logits)[label]`, a scalar.
@@ -63,6 +64,10 @@ pub fn softmax_cross_entropy_per_example(logits: &Tensor, labels: &Tensor) -> Re
 
 fn per_example(operator: &'static str, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let indices = to_indices(operator, logits, labels)?;
+    if is_shapes_only() {
+        check_classes(operator, "logits", logits)?;
+        return stand_in(labels.shape(), compute_dtype(logits.dtype()), logits.device());
+    }
     let shifted = shift(operator, "logits", logits)?;
     let normalizer = shifted.exp()?.sum(D::Minus1)?.log()?;
     let chosen = shifted.gather(&indices, D::Minus1)?.squeeze(D::Minus1)?;

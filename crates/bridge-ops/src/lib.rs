@@ -7,7 +7,7 @@
 //! | operators | functions |
 //! |---|---|
 //! | affine map | [`linear`] |
-//! | activations | [`relu`], [`gelu`], [`gelu_exact`], [`silu`], [`sigmoid`], [`tanh`]; one of them as a value, [`Activation`] |
+//! | activations | [`relu`], [`gelu`], [`gelu_exact`], [`silu`], [`sigmoid`], [`tanh`] |
 //! | probabilities | [`softmax`], [`log_softmax`] |
 //! | losses | [`softmax_cross_entropy`], [`softmax_cross_entropy_per_example`], [`mean_squared_error`] |
 //! | metrics | [`accuracy`] |
@@ -34,7 +34,6 @@
 
 mod accuracy;
 mod activation;
-mod activation_choice;
 mod cross_entropy;
 mod dropout;
 mod elementwise;
@@ -48,7 +47,6 @@ mod shapes_only;
 mod softmax;
 
 pub use accuracy::accuracy;
-pub use activation_choice::Activation;
 pub use activation::{gelu, gelu_exact, relu, sigmoid, silu, tanh};
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_per_example};
 pub use dropout::{dropout, dropout_with_key};

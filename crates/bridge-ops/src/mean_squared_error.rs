@@ -1,7 +1,7 @@
 //! The squared distance of predictions from their targets.
 
 use crate::precision::widen;
-use crate::{Error, Result};
+use crate::{Error, Result, is_shapes_only, stand_in};
 use candle_core::Tensor;
 
 /// The mean over all elements of `(predictions - targets)^2`, a scalar.
@@ -36,6 +36,11 @@ pub fn mean_squared_error(predictions: &Tensor, targets: &Tensor) -> Result<Tens
     if predictions.elem_count() == 0 {
         return Err(Error::Empty { operator, argument: "predictions", found: predictions.shape().clone() });
     }
-    let difference = (widen(operator, "predictions", predictions)? - widen(operator, "targets", targets)?)?;
+    let (predictions, targets) =
+        (widen(operator, "predictions", predictions)?, widen(operator, "targets", targets)?);
+    if is_shapes_only() {
+        return stand_in((), predictions.dtype(), predictions.device());
+    }
+    let difference = (predictions - targets)?;
     Ok(difference.sqr()?.mean_all()?)
 }

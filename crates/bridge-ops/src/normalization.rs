@@ -1,8 +1,8 @@
 //! Statistics over axes, and normalization by them: the two halves of batch, layer, group and instance normalization.
 
-use crate::shapes_only::like;
 use crate::precision::{compute_dtype, widen};
-use crate::{Error, Result};
+use crate::shapes_only::like;
+use crate::{Error, Result, is_shapes_only, stand_in};
 use candle_core::Tensor;
 use candle_core::shape::Dims;
 
@@ -34,6 +34,12 @@ pub fn batch_statistics(x: &Tensor, axes: impl Dims) -> Result<(Tensor, Tensor)>
         return Err(Error::Empty { operator, argument: "x", found: x.shape().clone() });
     }
     let x = widen(operator, "x", x)?;
+    if is_shapes_only() {
+        let kept = |(axis, size): (usize, &usize)| (!axes.contains(&axis)).then_some(*size);
+        let shape: Vec<usize> = x.dims().iter().enumerate().filter_map(kept).collect();
+        let statistic = stand_in(shape, x.dtype(), x.device())?;
+        return Ok((statistic.clone(), statistic));
+    }
     let mean_over_axes = |x: &Tensor| x.sum(axes.as_slice())?.affine(1.0 / count as f64, 0.0);
     let mean = mean_over_axes(&x)?;
     // Rounding can make the difference negative.
@@ -87,11 +93,13 @@ pub fn normalize(
         }
         Ok(widen("normalize", argument, tensor)?.to_dtype(dtype)?)
     };
+    let (mean, variance) = (prepare("mean", mean)?, prepare("variance", variance)?);
     if let Some(stand_in) = like(x) {
-        return stand_in;
+        let others = [("scale", scale), ("bias", bias)];
+        others.into_iter().try_for_each(|(name, other)| other.map_or(Ok(()), |other| prepare(name, other).map(|_| ())))?;
+        return prepare("x", x).and(stand_in);
     }
-    let mean = prepare("mean", mean)?;
-    let mut factor = prepare("variance", variance)?.affine(1.0, epsilon)?.sqrt()?.recip()?;
+    let mut factor = variance.affine(1.0, epsilon)?.sqrt()?.recip()?;
     if let Some(scale) = scale {
         factor = factor.broadcast_mul(&prepare("scale", scale)?)?;
     }
@@ -118,6 +126,11 @@ pub fn normalize(
 ///
 /// When the shapes or dtypes differ.
 pub fn moving_average(running: &Tensor, batch: &Tensor, momentum: f64) -> Result<Tensor> {
+    if running.shape() == batch.shape()
+        && let Some(stand_in) = like(running)
+    {
+        return stand_in;
+    }
     Ok((running.affine(momentum, 0.0)? + batch.affine(1.0 - momentum, 0.0)?)?)
 }
 

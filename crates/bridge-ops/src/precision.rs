@@ -1,7 +1,7 @@
 //! Half precision: candle sums bf16 and f16 in bf16 and f16 on the CPU (4096 ones give 256 and 2048), so operators
 //! compute in a wider dtype and round once.
 
-use crate::{Error, Result};
+use crate::{Error, Result, is_shapes_only, stand_in};
 use candle_core::{DType, Tensor};
 
 /// The dtype to compute in: f32 for narrower floats, the dtype itself for f32 and f64.
@@ -25,5 +25,8 @@ pub(crate) fn require_float(operator: &'static str, argument: &'static str, tens
 /// The float tensor in the dtype to compute in; free for f32 and f64.
 pub(crate) fn widen(operator: &'static str, argument: &'static str, tensor: &Tensor) -> Result<Tensor> {
     require_float(operator, argument, tensor)?;
+    if is_shapes_only() {
+        return stand_in(tensor.shape(), compute_dtype(tensor.dtype()), tensor.device());
+    }
     Ok(tensor.to_dtype(compute_dtype(tensor.dtype()))?)
 }

@@ -71,6 +71,61 @@ mod tests {
         assert!(!shapes_only(|| std::thread::spawn(is_shapes_only).join()).unwrap());
     }
 
+    /// Every operator at a size that no machine has, in every float dtype.
+    #[test]
+    fn no_operator_computes() {
+        use crate::*;
+        let device = &Device::Cpu;
+        for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+            let huge = &stand_in((1 << 20, 1 << 20), dtype, device).unwrap();
+            let (statistics, narrow) = (statistics_dtype(dtype), 1 << 20);
+            let check = |result: Result<Tensor>, dims: &[usize], dtype: DType| {
+                let result = result.unwrap();
+                assert_eq!((result.dims(), result.dtype()), (dims, dtype));
+            };
+            let same = |result| check(result, huge.dims(), dtype);
+            shapes_only(|| {
+                for activation in [relu, gelu, gelu_exact, silu, sigmoid, tanh, softmax, log_softmax] {
+                    same(activation(huge));
+                }
+                let vector = stand_in(narrow, dtype, device).unwrap();
+                same(linear(huge, huge, Some(&vector)));
+                same(dropout_with_key(huge, 0.5, bridge_random::key(0), &[]));
+                same(dropout(huge, 0.5, &stand_in(huge.dims(), DType::U8, device).unwrap()));
+                let (mean, variance) = batch_statistics(huge, 0).unwrap();
+                check(Ok(mean.clone()), &[narrow], statistics);
+                check(moving_average(&mean, &variance, 0.9), &[narrow], statistics);
+                same(normalize(huge, &mean, &variance, Some(&vector), None, 1e-5));
+                check(mean_squared_error(huge, huge), &[], statistics);
+                let labels = stand_in(narrow, DType::U32, device).unwrap();
+                check(softmax_cross_entropy_per_example(huge, &labels), &[narrow], statistics);
+                check(softmax_cross_entropy(huge, &labels), &[], statistics);
+            });
+        }
+    }
+
+    #[test]
+    fn inputs_are_checked_all_the_same() {
+        use crate::*;
+        let device = &Device::Cpu;
+        let x = &stand_in((2, 3), DType::F32, device).unwrap();
+        let integers = &stand_in((2, 3), DType::U32, device).unwrap();
+        shapes_only(|| {
+            for result in [
+                relu(integers),
+                silu(integers),
+                softmax(integers),
+                log_softmax(&stand_in((), DType::F32, device).unwrap()),
+                linear(x, x, None),
+                normalize(x, &stand_in(2, DType::F32, device).unwrap(), x, None, None, 0.),
+                mean_squared_error(x, &stand_in((3, 2), DType::F32, device).unwrap()),
+                dropout_with_key(x, 2., bridge_random::key(0), &[]),
+            ] {
+                assert!(result.is_err());
+            }
+        });
+    }
+
     #[test]
     fn candle_computes_with_stand_ins() {
         let device = &Device::Cpu;

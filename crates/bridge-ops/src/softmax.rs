@@ -1,7 +1,7 @@
 //! Probabilities and log probabilities over the last axis.
 
+use crate::precision::{require_float, widen};
 use crate::shapes_only::like;
-use crate::precision::widen;
 use crate::{Error, Result};
 use candle_core::{D, Tensor};
 
@@ -21,6 +21,7 @@ use candle_core::{D, Tensor};
 ///
 /// When `x` is not a float tensor, is a scalar, or has no classes.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    check_classes("softmax", "x", x)?;
     if let Some(stand_in) = like(x) {
         return stand_in;
     }
@@ -44,6 +45,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 ///
 /// When `x` is not a float tensor, is a scalar, or has no classes.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    check_classes("log_softmax", "x", x)?;
     if let Some(stand_in) = like(x) {
         return stand_in;
     }
@@ -56,18 +58,23 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
 ///
 /// The largest value is a constant for the gradient, as in JAX: it cancels.
 pub(crate) fn shift(operator: &'static str, argument: &'static str, x: &Tensor) -> Result<Tensor> {
-    if matches!(x.dims(), [] | [.., 0]) {
-        return Err(Error::Shape {
-            operator,
-            argument,
-            expected: "shape [..., classes] with at least one class".into(),
-            found: x.shape().clone(),
-        });
-    }
+    check_classes(operator, argument, x)?;
     let x = widen(operator, argument, x)?;
     if x.elem_count() == 0 {
         // candle refuses to reduce it.
         return Ok(x.contiguous()?);
     }
     Ok(x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?)
+}
+
+pub(crate) fn check_classes(operator: &'static str, argument: &'static str, x: &Tensor) -> Result<()> {
+    match x.dims() {
+        [] | [.., 0] => Err(Error::Shape {
+            operator,
+            argument,
+            expected: "shape [..., classes] with at least one class".into(),
+            found: x.shape().clone(),
+        }),
+        _ => require_float(operator, argument, x),
+    }
 }

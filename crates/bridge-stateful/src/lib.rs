@@ -31,6 +31,5 @@ mod layers;
 mod sequential;
 
 pub use bridge_graph::{Rngs, StatefulModule, eval, train};
-pub use bridge_ops::Activation;
-pub use layers::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
+pub use layers::{Activation, BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 pub use sequential::{BoxableLayer, Layer, Layers, Sequential};

@@ -23,8 +23,7 @@ impl Module for Box<dyn Layer> {
 ///
 /// ```
 /// use bridge_graph::{Rngs, state};
-/// use bridge_ops::Activation;
-/// use bridge_stateful::{Linear, Sequential};
+/// use bridge_stateful::{Activation, Linear, Sequential};
 /// use candle_core::{DType, Device, Module, Tensor};
 /// let rngs = Rngs::new(0);
 /// let mlp = Sequential::new((Linear::new(2, 8, &rngs)?, Activation::Relu, Linear::new(8, 3, &rngs)?));

@@ -39,13 +39,13 @@ pub(crate) fn placed(expected: &State, found: &State) -> Result<State> {
 pub(crate) fn is_like(expected: &Leaf, found: &Leaf) -> bool {
     // By name: a type that a file named before the program declared it is not the declared one.
     let kind = |leaf: &Leaf| (leaf.kind.name(), leaf.kind.collection());
-    kind(expected) == kind(found) && expected.value.has_form_of(&found.value)
+    kind(expected) == kind(found) && found.value.can_replace(&expected.value)
 }
 
 pub(crate) fn describe(leaf: &Leaf) -> String {
     match &leaf.value {
         Value::Tensor(tensor) => format!("{} {tensor:?}", leaf.kind),
-        Value::Described(described) => format!("{} {}", leaf.kind, described.form()),
+        Value::Described(described) => format!("{} {} (not made yet)", leaf.kind, described.form()),
         other => format!("{} {}", leaf.kind, other.kind()),
     }
 }

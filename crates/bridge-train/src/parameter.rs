@@ -23,7 +23,7 @@ impl Parameter {
                     all.push(Self { path, dtype: tensor.dtype(), shape: tensor.shape().clone() });
                 }
                 _ => {
-                    let (expected, found) = ("a float tensor".into(), describe(leaf));
+                    let (expected, found) = ("a float tensor".into(), found(leaf));
                     misfit.mismatched.push(Mismatch { path, expected, found });
                 }
             }
@@ -42,11 +42,19 @@ impl Parameter {
                 _ => misfit.mismatched.push(Mismatch {
                     path: self.path.clone(),
                     expected: format!("{}{:?}", self.dtype.as_str(), self.shape.dims()),
-                    found: describe(leaf),
+                    found: found(leaf),
                 }),
             },
         }
         None
+    }
+}
+
+/// What is there instead of a float tensor.
+fn found(leaf: &Leaf) -> String {
+    match &leaf.value {
+        Value::Described(_) => format!("{}: `materialize` the model first, or load its values", describe(leaf)),
+        _ => describe(leaf),
     }
 }
 

@@ -3,7 +3,9 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bridge_graph::{BareTensor, Misfit, Mismatch, Policy, Visit, find_duplicates, state, update_with};
-use bridge_vars::{Filter, IsKind, Leaf, Path, PathKey, Result, State, TensorForm, Tree, Value, VariableKind, Variables};
+use bridge_vars::{
+    Filter, IsKind, Leaf, Path, PathKey, Result, State, TensorForm, Tree, Value, VariableKind, Variables,
+};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 

@@ -243,7 +243,9 @@ pub enum VarsError {
         rank: usize,
     },
     /// A tensor was described, and how to make it is not known.
-    #[error("{form} is not made yet, and how to make it is not known: load its value, or describe it with random keys")]
+    #[error(
+        "{form} is not made yet, and how to make it is not known: load its value, or describe it with random keys"
+    )]
     NotMade {
         /// Dtype and shape.
         form: String,

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{Leaf, Path, Result, Sharding, State, Tree, VarsError, Variables};
+use crate::{Leaf, Path, Result, Sharding, State, Tree, Variables, VarsError};
 
 /// Over which axes of a mesh of devices the axes of a value are spread; none for an axis that is not.
 ///

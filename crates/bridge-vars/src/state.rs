@@ -1,5 +1,5 @@
 use crate::error::VarsError;
-use crate::{Filter, Leaf, Node, Path, PathKey, Result, Tree, Variable, Variables};
+use crate::{Filter, Leaf, Node, Path, PathKey, Result, Tree, Value, Variable, Variables};
 
 /// A snapshot of variables: a tree from path to type, value and metadata.
 ///
@@ -249,13 +249,20 @@ impl State {
         self.0.map(|_, leaf| Variable::from(leaf.clone()))
     }
 
-    /// The same leaves, with those made that were only described.
+    /// The same leaves, with those made that were only described, as variables are: see [`Variable::materialize`].
     ///
     /// # Errors
-    /// The first of [`Described::make`](crate::Described::make), with its path.
+    /// The first of [`Variable::materialize`], with its path.
     #[doc(alias = "materialise")]
     pub fn materialize(&self) -> Result<Self> {
-        self.map(materialized)
+        self.map(|path, leaf| match &leaf.value {
+            Value::Described(_) => {
+                let variable = Variable::from(leaf.clone());
+                variable.materialize().map_err(|error| error.at(path))?;
+                variable.leaf()
+            }
+            _ => Ok(leaf.clone()),
+        })
     }
 
     /// The same leaves grouped by their types' collections.
@@ -289,13 +296,6 @@ fn keep(tree: &Tree<Leaf>, mut keep: impl FnMut(&Path, &Leaf) -> bool) -> Tree<L
     let filter = |path: &Path, leaf: &Leaf| Ok(keep(path, leaf).then(|| leaf.clone()));
     let Ok(tree) = tree.try_filter_map::<_, std::convert::Infallible>(filter);
     tree
-}
-
-pub(crate) fn materialized(path: &Path, leaf: &Leaf) -> Result<Leaf> {
-    match leaf.value.materialized() {
-        Ok(value) => Ok(leaf.with_value(value)),
-        Err(error) => Err(error.at(path)),
-    }
 }
 
 pub(crate) fn identical(a: &Tree<Leaf>, b: &Tree<Leaf>) -> Result<bool> {

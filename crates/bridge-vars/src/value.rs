@@ -295,6 +295,12 @@ impl Value {
         }
     }
 
+    /// True if it can take the place of another: it has its form, and is made if the other is.
+    pub fn can_replace(&self, other: &Value) -> bool {
+        let unmade = matches!(self, Self::Described(_)) && !matches!(other, Self::Described(_));
+        !unmade && self.has_form_of(other)
+    }
+
     /// Dtype and shape of a tensor, described or made.
     pub fn tensor_form(&self) -> Option<&TensorForm> {
         match self {

@@ -206,16 +206,22 @@ impl Variable {
         changed
     }
 
-    /// Makes the value where it was only [`Described`](crate::Described). Hooks do not run.
+    /// Makes the value where it was only [`Described`](crate::Described), through [`Hooks::on_create`].
     ///
     /// # Errors
-    /// Those of [`Described::make`](crate::Described::make).
+    /// Those of [`Described::make`](crate::Described::make) and of the hooks.
     #[doc(alias = "materialise")]
     pub fn materialize(&self) -> Result<()> {
-        let value = self.read().value.clone();
-        if let Value::Described(described) = value {
-            self.set_raw(described.make()?);
-        }
+        let (value, hooks) = {
+            let content = self.read();
+            (content.value.clone(), content.metadata.hooks().cloned())
+        };
+        let Value::Described(described) = value else { return Ok(()) };
+        let made = Value::from(described.make()?);
+        self.set_raw(match hooks {
+            Some(hooks) => hooks.create(self, made)?,
+            None => made,
+        });
         Ok(())
     }
 
@@ -232,7 +238,7 @@ impl Variable {
     pub fn accepts(&self, leaf: &Leaf) -> bool {
         let content = self.read();
         self.0.kind == leaf.kind
-            && (content.value.has_form_of(&leaf.value) || matches!(content.value, Value::Absent))
+            && (leaf.value.can_replace(&content.value) || matches!(content.value, Value::Absent))
     }
 
     /// Takes over value and metadata of a leaf, keeping the type.

@@ -1,5 +1,6 @@
 use bridge_random::{Initializer, Key};
 use candle_core::{DType, Device, Shape};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Described, Leaf, Metadata, Result, Sharding, Value, VariableType};
@@ -87,7 +88,7 @@ impl From<&Initializer> for VariableInitializer {
     }
 }
 
-/// An initializer whose variables get this metadata.
+/// An initializer whose variables get this metadata, over what it says already.
 ///
 /// ```
 /// use bridge_random::Initializer;
@@ -96,15 +97,25 @@ impl From<&Initializer> for VariableInitializer {
 /// assert_eq!(frozen.metadata.get("frozen").unwrap(), true);
 /// ```
 #[doc(alias = "nnx.with_metadata")]
-pub fn with_metadata(initializer: impl Into<Initializer>, metadata: Metadata) -> VariableInitializer {
-    VariableInitializer { initializer: initializer.into(), metadata }
+pub fn with_metadata(
+    initializer: impl Into<VariableInitializer>,
+    metadata: Metadata,
+) -> VariableInitializer {
+    let mut initializer: VariableInitializer = initializer.into();
+    for (name, value) in metadata.iter() {
+        initializer.metadata.set(name, value.clone());
+    }
+    if let Some(hooks) = metadata.hooks() {
+        initializer.metadata.set_hooks(Some(hooks.clone()));
+    }
+    initializer
 }
 
 /// An initializer whose variables are spread over the axes of a mesh: a name for each axis of the value, an empty one for an
 /// axis that is not spread.
 #[doc(alias("nnx.with_partitioning", "linen.with_partitioning", "Partitioned"))]
 pub fn with_partitioning<'a>(
-    initializer: impl Into<Initializer>,
+    initializer: impl Into<VariableInitializer>,
     names: impl IntoIterator<Item = &'a str>,
 ) -> VariableInitializer {
     with_metadata(initializer, Metadata::default().with_sharding(&Sharding::new(names)))
@@ -122,7 +133,7 @@ pub fn with_partitioning<'a>(
 /// ```
 #[doc(alias("linen.with_logical_partitioning", "LogicallyPartitioned", "sharding_rules"))]
 pub fn with_logical_partitioning<'a>(
-    initializer: impl Into<Initializer>,
+    initializer: impl Into<VariableInitializer>,
     names: impl IntoIterator<Item = &'a str>,
     rules: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> VariableInitializer {
@@ -138,13 +149,6 @@ struct WithMetadata {
     metadata: Metadata,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Form {
-    WithMetadata(WithMetadata),
-    Plain(Initializer),
-}
-
 impl Serialize for VariableInitializer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.metadata.is_empty() {
@@ -156,10 +160,19 @@ impl Serialize for VariableInitializer {
 }
 impl<'de> Deserialize<'de> for VariableInitializer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Form::deserialize(deserializer)? {
-            Form::WithMetadata(WithMetadata { initializer, metadata }) => Self { initializer, metadata },
-            Form::Plain(initializer) => initializer.into(),
-        })
+        // By hand, so that an error is about the form that is meant.
+        let json = serde_json::Value::deserialize(deserializer)?;
+        match json.get("initializer") {
+            Some(_) => {
+                let WithMetadata { initializer, metadata } =
+                    serde_json::from_value(json).map_err(D::Error::custom)?;
+                Ok(Self { initializer, metadata })
+            }
+            None => {
+                let initializer: Initializer = serde_json::from_value(json).map_err(D::Error::custom)?;
+                Ok(initializer.into())
+            }
+        }
     }
 }
 
@@ -177,7 +190,18 @@ mod tests {
             let back: VariableInitializer = serde_json::from_str(&text).unwrap();
             assert_eq!(back, initializer);
         }
+        let text = serde_json::from_str::<VariableInitializer>("\"zeroes\"").unwrap_err().to_string();
+        assert!(text.contains("zeroes"), "{text}");
         assert!(serde_json::from_str::<VariableInitializer>("{\"initializer\": 3}").is_err());
+    }
+
+    #[test]
+    fn what_is_said_later_is_added() {
+        let named = with_metadata(Initializer::Zeros, Metadata::default().with("a", 1).with("b", 1));
+        let both = with_partitioning(with_metadata(named, Metadata::default().with("b", 2)), ["x"]);
+        let value = |name: &str| both.metadata.get(name).cloned();
+        assert_eq!((value("a"), value("b")), (Some(1.into()), Some(2.into())));
+        assert!(both.metadata.sharding().unwrap().is_some());
     }
 
     #[test]

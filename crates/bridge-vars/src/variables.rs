@@ -1,5 +1,5 @@
 use crate::error::VarsError;
-use crate::state::{identical, materialized};
+use crate::state::identical;
 use crate::{Filter, Leaf, Name, Node, Path, PathKey, Result, State, Tree, VariableType};
 
 /// What a functional module's `init` returns and its `apply` takes: from collection and path to leaf.
@@ -193,7 +193,10 @@ impl Variables {
     /// The first of [`Described::make`](crate::Described::make), with its path.
     #[doc(alias = "materialise")]
     pub fn materialize(&self) -> Result<Self> {
-        self.map(materialized)
+        self.map(|path, leaf| match leaf.value.materialized() {
+            Ok(value) => Ok(leaf.with_value(value)),
+            Err(error) => Err(error.at(path)),
+        })
     }
 
     /// True if both have the same collections, paths, types, metadata and values, the values to the bit.

@@ -41,7 +41,7 @@ impl<M: Field> Functional<M> {
     /// # Errors
     /// What the constructor returns.
     pub fn init(&self, rngs: &Rngs) -> Result<State> {
-        let (graphdef, state) = split(&self.constructor.construct(rngs)?)?;
+        let (graphdef, state) = split(&self.constructor.construct(&(), rngs)?)?;
         *self.graphdef.write().unwrap_or_else(PoisonError::into_inner) = Some(graphdef);
         Ok(state)
     }
@@ -55,22 +55,75 @@ impl<M: Field> Functional<M> {
         graphdef.clone().ok_or_else(|| WrapperError::NotInitialized.into())
     }
 
-    /// Runs any method of the module with this state; gives what it returned and the state after it.
+    /// Runs any method of the module with this state, or with several that make up one; gives what it returned and the state
+    /// after it.
     ///
-    /// The state that was passed does not change. Pass several with [`State::merge`]. If the method made or removed
-    /// variables, the description that is kept becomes that of the module after the call, which fits the state
-    /// that is returned.
+    /// ```
+    /// # use bridge_graph::Rngs;
+    /// # use bridge_stateful::BatchNorm;
+    /// # use bridge_vars::{Filter, Param};
+    /// # use bridge_wrappers::functional;
+    /// # use candle_core::{DType, Device, Tensor};
+    /// let norm = functional(|rngs| BatchNorm::new(2, rngs));
+    /// let [params, statistics] = norm.init(&Rngs::new(0))?.split([Filter::of::<Param>(), Filter::Everything])?;
+    /// let x = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
+    /// let (_y, state) = norm.apply(&[&params, &statistics], |norm| norm.forward(&x))?;
+    /// assert_eq!(state.len(), 4);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// The states that are passed do not change. If the method made or removed variables, the description that is kept becomes
+    /// that of the module after the call, which fits the state that is returned.
     ///
     /// # Errors
-    /// [`WrapperError::NotInitialized`], a state that does not fit, and what `method` returns.
-    pub fn apply<T>(&self, state_before: &State, method: impl FnOnce(&M) -> Result<T>) -> Result<(T, State)> {
-        let module = merge(&self.graphdef()?, state_before)?;
+    /// [`WrapperError::NotInitialized`], states that hold one path twice or do not fit, and what `method` returns.
+    pub fn apply<T>(
+        &self,
+        states: &(impl States + ?Sized),
+        method: impl FnOnce(&M) -> Result<T>,
+    ) -> Result<(T, State)> {
+        let before = states.merged()?;
+        let module = merge(&self.graphdef()?, &before)?;
         let output = method(&module)?;
         let (graphdef, state) = split(&module)?;
-        if state.len() != state_before.len() || !state.without(state_before).is_empty() {
+        if state.len() != before.len() || !state.without(&before).is_empty() {
             *self.graphdef.write().unwrap_or_else(PoisonError::into_inner) = Some(graphdef);
         }
         Ok((output, state))
+    }
+}
+
+/// A state, or several that make up one.
+pub trait States {
+    /// All leaves in one state.
+    ///
+    /// # Errors
+    /// If two hold a leaf at the same path.
+    fn merged(&self) -> Result<State>;
+}
+impl States for State {
+    fn merged(&self) -> Result<State> {
+        Ok(self.clone())
+    }
+}
+impl States for [&State] {
+    fn merged(&self) -> Result<State> {
+        State::merge(self.iter().copied().cloned())
+    }
+}
+impl<const N: usize> States for [&State; N] {
+    fn merged(&self) -> Result<State> {
+        self[..].merged()
+    }
+}
+impl States for [State] {
+    fn merged(&self) -> Result<State> {
+        State::merge(self.iter().cloned())
+    }
+}
+impl<const N: usize> States for [State; N] {
+    fn merged(&self) -> Result<State> {
+        self[..].merged()
     }
 }
 

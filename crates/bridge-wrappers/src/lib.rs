@@ -32,13 +32,15 @@ mod constructor;
 mod error;
 mod functional;
 mod lazy_init;
+mod options;
 mod rngs_from_scope;
 mod to_functional;
 mod to_stateful;
+mod wrapped_call;
 
 pub use error::WrapperError;
-pub use functional::{Functional, functional};
+pub use functional::{Functional, States, functional};
 pub use lazy_init::lazy_init;
 pub use rngs_from_scope::rngs_from_scope;
-pub use to_functional::{ToFunctional, to_functional};
+pub use to_functional::{ToFunctional, to_functional, to_functional_with};
 pub use to_stateful::{RngSource, StatefulCall, ToStateful};

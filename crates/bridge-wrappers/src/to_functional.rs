@@ -1,24 +1,21 @@
 use std::fmt;
-use std::sync::Arc;
 
-use bridge_functional::{FunctionalModule, Mode, Scope};
-use bridge_graph::{
-    EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, Rngs, iter_graph, merge,
-    restart_streams, split, state, variables,
-};
-use bridge_random::Key;
-use bridge_vars::{Leaf, Name, Path, PathKey, Result, RngCount, RngKey, RngState, State, VariableType};
+use bridge_functional::{FunctionalModule, Scope};
+use bridge_graph::{Field, GraphDef, Policy, Rngs};
+use bridge_vars::{Leaf, Metadata, Path, Result};
 use candle_core::{Device, Module, Tensor};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::constructor::Constructor;
-use crate::lazy_init::complete;
+use crate::options::{MetadataFunction, Options};
+use crate::wrapped_call::{GRAPHDEF, NNX, apply, init, program};
 use crate::{WrapperError, rngs_from_scope};
 
 /// A stateful module as a functional one: what [`to_functional`] gives.
 ///
 /// Its variables are one collection for each type of variable that the module has, and `nnx`, which holds
-/// the module's [`GraphDef`]. At `init` they are as before the call, as in Flax.
+/// the module's [`GraphDef`]. A bare tensor in a field is in `tensors`. At `init` they are as before the call, as in Flax.
 ///
 /// At `apply` the module is merged from them; its constructor does not run. Its random streams start from
 /// fresh keys of the streams of the same names, in sorted order of their paths; a stream that the call gave no key
@@ -26,10 +23,13 @@ use crate::{WrapperError, rngs_from_scope};
 /// written back; a change in a collection that is not mutable is an error.
 #[doc(alias("ToLinen", "bridge.ToLinen"))]
 #[derive(Serialize, Deserialize)]
-#[serde(bound = "")]
-pub struct ToFunctional<M> {
+#[serde(bound(serialize = "A: Serialize", deserialize = "A: DeserializeOwned"))]
+pub struct ToFunctional<M, A = ()> {
     #[serde(skip)]
-    constructor: Constructor<M>,
+    constructor: Constructor<M, A>,
+    arguments: A,
+    #[serde(default, skip_serializing_if = "Options::is_default")]
+    options: Options,
 }
 
 /// A stateful module, given by how it is constructed, as a functional one.
@@ -55,13 +55,81 @@ pub struct ToFunctional<M> {
 pub fn to_functional<M: Field>(
     constructor: impl Fn(&Rngs) -> Result<M> + Send + Sync + 'static,
 ) -> ToFunctional<M> {
-    ToFunctional { constructor: Constructor::new(constructor) }
+    ToFunctional { constructor: Constructor::new(constructor), arguments: (), options: Options::default() }
 }
 
-static NNX: Name = Name::from_static(&"nnx");
-static GRAPHDEF: Name = Name::from_static(&"<graphdef>");
+/// A stateful module that is constructed with arguments, as a functional one: [`to_functional`] where the arguments are to be
+/// seen, compared and kept in files.
+///
+/// What the closure captures is preset. In a function of your own it is a class: give it the arguments, and it gives modules.
+///
+/// ```
+/// use bridge_graph::Rngs;
+/// use bridge_stateful::Linear;
+/// use bridge_wrappers::{ToFunctional, to_functional_with};
+///
+/// fn linear(inputs: usize, outputs: usize) -> ToFunctional<Linear, (usize, usize)> {
+///     to_functional_with((inputs, outputs), |(inputs, outputs), rngs| Linear::new(*inputs, *outputs, rngs))
+/// }
+///
+/// assert_eq!(linear(2, 3), linear(2, 3));
+/// assert_ne!(linear(2, 3), linear(2, 4));
+/// assert_eq!(linear(2, 3).arguments(), &(2, 3));
+/// ```
+#[doc(alias("to_linen_class", "bridge.to_linen"))]
+pub fn to_functional_with<M: Field, A>(
+    arguments: A,
+    constructor: impl Fn(&A, &Rngs) -> Result<M> + Send + Sync + 'static,
+) -> ToFunctional<M, A> {
+    ToFunctional { constructor: Constructor::of_arguments(constructor), arguments, options: Options::default() }
+}
 
-impl<M: Field> ToFunctional<M> {
+impl<M, A> ToFunctional<M, A> {
+    /// What the module is constructed with.
+    pub fn arguments(&self) -> &A {
+        &self.arguments
+    }
+
+    /// With another rule for variables that the module lacks, has not, or has in another form; without it they are an error
+    /// that lists all of them ([`Policy::Strict`]).
+    ///
+    /// A variable that is missing under [`Policy::Partial`] has no value, and reading it is an error.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.options.policy = policy;
+        self
+    }
+
+    /// Drops what the call changes in collections that are not mutable, as Flax does, instead of refusing it.
+    #[must_use]
+    pub fn drop_immutable_writes(mut self) -> Self {
+        self.options.drop_immutable_writes = true;
+        self
+    }
+
+    /// Without random streams: the constructor gets none, no key is drawn from the call, and streams inside are not started
+    /// anew.
+    #[must_use]
+    pub fn skip_rng(mut self) -> Self {
+        self.options.skip_rng = true;
+        self
+    }
+
+    /// With a function that says which metadata a variable has among the call's variables; without it, its own.
+    ///
+    /// Two compare by their functions' types; in files it is absent.
+    #[doc(alias("metadata_fn", "to_linen_var"))]
+    #[must_use]
+    pub fn metadata(
+        mut self,
+        metadata: impl Fn(&Path, &Leaf) -> Metadata + Send + Sync + 'static,
+    ) -> Self {
+        self.options.metadata = Some(MetadataFunction::new(metadata));
+        self
+    }
+}
+
+impl<M: Field, A> ToFunctional<M, A> {
     /// Runs any method of the module in a functional call. New tensors go to the CPU.
     ///
     /// At `init` the method may run twice, the first time to create what is created lazily.
@@ -84,252 +152,25 @@ impl<M: Field> ToFunctional<M> {
         method: impl Fn(&M) -> Result<T>,
     ) -> Result<T> {
         match scope.get(&NNX, &GRAPHDEF) {
-            Some(leaf) => apply(scope, GraphDef::from_program(program(&leaf)?), method),
-            None if scope.is_initializing() => self.init_in(scope, device, method),
+            Some(leaf) => apply(scope, GraphDef::from_program(program(&leaf)?), &self.options, method),
+            None if scope.is_initializing() => {
+                let rngs = match self.options.skip_rng {
+                    true => Rngs::empty(),
+                    false => rngs_from_scope(scope)?,
+                };
+                let module = self.constructor.construct(&self.arguments, &rngs.with_device(device))?;
+                init(scope, &module, &self.options, method)
+            }
             None => Err(WrapperError::GraphDefMissing { path: scope.path().clone() }.into()),
         }
     }
-
-    fn init_in<T>(&self, scope: &Scope, device: &Device, method: impl Fn(&M) -> Result<T>) -> Result<T> {
-        let module = self.constructor.construct(&rngs_from_scope(scope)?.with_device(device))?;
-        let constructed = flags(&module)?;
-        enter_call(scope, &module)?;
-        initialize_inside(&module, &method)?;
-        set_flags_back(&module, &constructed)?;
-        let (graphdef, state) = split(&module)?;
-        store_all(scope, &graphdef, &state)?;
-        enter_call(scope, &module)?;
-        method(&module)
-    }
 }
 
-/// Creates what is created lazily inside a module that was just constructed, and leaves everything else
-/// as it was: as if `lazy_init` had been called in the constructor.
-fn initialize_inside<M: Field, T>(module: &M, method: &impl Fn(&M) -> Result<T>) -> Result<()> {
-    let mut wrapped: Vec<Path> = Vec::new();
-    iter_graph(module, |path, node| {
-        if let GraphNode::Context(_) = node {
-            wrapped.push(path.clone());
-        }
-        Ok(())
-    })?;
-    if wrapped.is_empty() {
-        return Ok(());
-    }
-    let before = state(module)?;
-    complete(module, method)?;
-    let made = state(module)?.without(&before);
-    // The streams of what was initialised have been drawn from for good.
-    wrapped.retain(|wrapped| made.iter().any(|(path, _)| path.starts_with(wrapped)));
-    let drawn: Vec<Path> = wrapped.iter().map(|path| path.join(Name::from_static(&"<rngs>"))).collect();
-    for (path, variable) in variables(module)? {
-        if let Some(leaf) = before.tree().get(&path)
-            && !drawn.iter().any(|drawn| path.starts_with(drawn))
-        {
-            variable.assign(leaf);
-        }
-    }
-    Ok(())
-}
-
-fn apply<M: Field, T>(scope: &Scope, graphdef: GraphDef<M>, method: impl Fn(&M) -> Result<T>) -> Result<T> {
-    let before = stored_state(scope)?;
-    let module = merge(&graphdef, &before)?;
-    let keys = scope.streams().map(|stream| Ok((stream.clone(), scope.make_rng(stream)?)));
-    let keys: Vec<(Name, Key)> = keys.collect::<Result<_>>()?;
-    let stored = if scope.is_mutable_collection(&NNX) { flags(&module)? } else { Vec::new() };
-    enter_call(scope, &module)?;
-    start_streams(scope, &module, &keys)?;
-    if scope.is_initializing() {
-        // Another method may need what the first call did not make. The variables that `init` returns are as
-        // before the first call.
-        initialize_inside(&module, &method)?;
-        set_flags_back(&module, &stored)?;
-        let (graphdef, state) = split(&module)?;
-        let made = state.without(&before);
-        if !made.is_empty() {
-            store_all(scope, &graphdef, &made)?;
-        }
-        enter_call(scope, &module)?;
-        return method(&module);
-    }
-    let output = method(&module)?;
-    if !stored.is_empty() {
-        set_flags_back(&module, &stored)?;
-    }
-    write_back(scope, &module, &before, &keys)?;
-    Ok(output)
-}
-
-/// Starts the module's streams from the call's keys, as `nnx.reseed` does. Wrapped modules inside, which may want a
-/// stream that they were made without, get streams of the call as if they stood after the module's own.
-fn start_streams<M: Field>(scope: &Scope, module: &M, keys: &[(Name, Key)]) -> Result<()> {
-    let seal = !scope.is_mutable_collection(RngCount::variable_type().collection());
-    let mut met = restart_streams(module, keys, seal)?;
-    if keys.is_empty() {
-        return Ok(());
-    }
-    iter_graph(module, |_, node| {
-        if let GraphNode::Context(context) = node {
-            let stream = |((name, key), met): (&(Name, Key), &mut u32)| {
-                *met += 1;
-                RngStream::new(name.clone(), key.fold_in(*met - 1))
-            };
-            context.set_streams(keys.iter().zip(&mut met).map(stream).collect());
-        }
-        Ok(())
-    })
-}
-
-/// The module's switches, which a call's mode moves while it lasts.
-fn flags<M: Field>(module: &M) -> Result<Vec<(Path, bool)>> {
-    let mut flags = Vec::new();
-    iter_graph(module, |path, node| {
-        if let GraphNode::Flag(flag) = node {
-            flags.push((path.clone(), flag.get()));
-        }
-        Ok(())
-    })?;
-    Ok(flags)
-}
-
-/// The description that is stored is the module's, not the call's.
-fn set_flags_back<M: Field>(module: &M, flags: &[(Path, bool)]) -> Result<()> {
-    let mut flags = flags.iter();
-    iter_graph(module, |path, node| {
-        if let GraphNode::Flag(flag) = node
-            && let Some((_, on)) = flags.find(|(other, _)| other == path)
-        {
-            flag.set(*on);
-        }
-        Ok(())
-    })
-}
-
-/// What the functional call says to the module: its mode, and what it may change.
-fn enter_call<M: Field>(scope: &Scope, module: &M) -> Result<()> {
-    iter_graph(module, |path, node| {
-        match (node, path.last(), scope.mode()) {
-            (GraphNode::Context(context), ..) => {
-                context.set_mutable(Some(scope.mutable().clone()));
-                context.set_separator(Some(scope.rngs().separator()));
-            }
-            (GraphNode::Flag(flag), Some(PathKey::Name(name)), Some(mode))
-                if EVALUATION_FLAGS.contains(&name.as_str()) =>
-            {
-                flag.set(mode == Mode::Eval);
-            }
-            _ => {}
-        }
-        Ok(())
-    })
-}
-
-fn write_back<M: Field>(scope: &Scope, module: &M, before: &State, keys: &[(Name, Key)]) -> Result<()> {
-    let mut changed: Vec<(Path, Leaf)> = Vec::new();
-    let mut structure: Vec<Path> = Vec::new();
-    let mut met = 0;
-    iter_graph(module, |path, node| {
-        let leaf = match node {
-            GraphNode::Variable(variable) => variable.leaf()?,
-            GraphNode::Tensor(_) => {
-                met += 1;
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
-        let same_form = match before.tree().get(path) {
-            Some(before) => {
-                met += 1;
-                if before.value.is_same(&leaf.value) && before.metadata == leaf.metadata {
-                    return Ok(());
-                }
-                leaf.value.has_form_of(&before.value)
-            }
-            None => false,
-        };
-        if !same_form {
-            structure.push(path.clone());
-        }
-        changed.push((path.clone(), leaf));
-        Ok(())
-    })?;
-    if !structure.is_empty() || met < before.len() {
-        if !scope.is_mutable_collection(&NNX) {
-            let gone = before.without(&state(module)?);
-            structure.extend(gone.iter().map(|(path, _)| path));
-            let path = scope.path().clone();
-            return Err(WrapperError::StructureChanged { path, changed: structure }.into());
-        }
-        store_graphdef(scope, &bridge_graph::graphdef(module)?)?;
-    }
-    for (path, leaf) in changed {
-        if !leaf.kind.is(RngState::variable_type()) || stores_stream(scope, &leaf, keys) {
-            scope.put(&path, leaf)?;
-        }
-    }
-    Ok(())
-}
-
-/// A stream that was drawn from is no change that anyone has to allow. One that went on from another key is
-/// stored whole or not at all: a new count for the old key would repeat numbers.
-fn stores_stream(scope: &Scope, leaf: &Leaf, keys: &[(Name, Key)]) -> bool {
-    let mutable = |kind: VariableType| scope.is_mutable_collection(kind.collection());
-    match keys.iter().any(|(name, _)| leaf.metadata.tag() == Some(name)) {
-        true => mutable(RngKey::variable_type()) && mutable(RngCount::variable_type()),
-        false => mutable(leaf.kind),
-    }
-}
-
-/// Everything that the collections hold for this module, in one tree.
-fn stored_state(scope: &Scope) -> Result<State> {
-    let collections = scope.collections().into_iter().filter(|collection| *collection != NNX);
-    let stored = collections.filter_map(|collection| scope.subtree(&collection).map(State::from));
-    let mut state = State::merge(stored)?;
-    // What wrapped modules inside keep in `nnx` is part of the state; this module's own description is not.
-    if let Some(mut nnx) = scope.subtree(&NNX) {
-        nnx.remove(&Path::from(PathKey::Name(GRAPHDEF.clone())));
-        if !nnx.is_empty() {
-            state = State::merge([state, nnx.into()])?;
-        }
-    }
-    Ok(state)
-}
-
-/// Stores a module at `init`. What could not be stored would be missing at `apply`.
-fn store_all<M>(scope: &Scope, graphdef: &GraphDef<M>, state: &State) -> Result<()> {
-    store_graphdef(scope, graphdef)?;
-    let mut collections: Vec<String> = Vec::new();
-    state.tree().try_for_each(|path, leaf| {
-        let collection = leaf.kind.collection();
-        if scope.is_mutable_collection(collection) {
-            return scope.put(path, leaf.clone());
-        }
-        if !collections.iter().any(|known| known == collection) {
-            collections.push(collection.to_owned());
-        }
-        Ok(())
-    })?;
-    match collections.is_empty() {
-        true => Ok(()),
-        false => Err(WrapperError::NotStored { path: scope.path().clone(), collections }.into()),
-    }
-}
-
-fn store_graphdef<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<()> {
-    let program: Arc<dyn bridge_vars::Opaque> = graphdef.program().clone();
-    let leaf = Leaf::new(VariableType::from_collection(&NNX), program);
-    if scope.is_mutable_collection(&NNX) {
-        scope.put(&Path::from(PathKey::Name(GRAPHDEF.clone())), leaf)?;
-    }
-    Ok(())
-}
-
-fn program(leaf: &Leaf) -> Result<Arc<Program>> {
-    leaf.value.opaque_arc()
-}
-
-impl<M: Field + Module> FunctionalModule for ToFunctional<M> {
+impl<M, A> FunctionalModule for ToFunctional<M, A>
+where
+    M: Field + Module,
+    A: Clone + fmt::Debug + PartialEq + Send + Sync + 'static,
+{
     type Output = Tensor;
 
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
@@ -337,18 +178,25 @@ impl<M: Field + Module> FunctionalModule for ToFunctional<M> {
     }
 }
 
-impl<M> Clone for ToFunctional<M> {
+impl<M, A: Clone> Clone for ToFunctional<M, A> {
     fn clone(&self) -> Self {
-        Self { constructor: self.constructor.clone() }
+        let (constructor, arguments) = (self.constructor.clone(), self.arguments.clone());
+        Self { constructor, arguments, options: self.options.clone() }
     }
 }
-impl<M> PartialEq for ToFunctional<M> {
+impl<M, A: PartialEq> PartialEq for ToFunctional<M, A> {
     fn eq(&self, other: &Self) -> bool {
         self.constructor == other.constructor
+            && self.arguments == other.arguments
+            && self.options == other.options
     }
 }
-impl<M> fmt::Debug for ToFunctional<M> {
+impl<M, A: fmt::Debug> fmt::Debug for ToFunctional<M, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ToFunctional").field("constructor", &self.constructor).finish()
+        f.debug_struct("ToFunctional")
+            .field("constructor", &self.constructor)
+            .field("arguments", &self.arguments)
+            .field("options", &self.options)
+            .finish()
     }
 }

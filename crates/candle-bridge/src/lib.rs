@@ -83,8 +83,8 @@ pub use vars::{Error, Result};
 pub mod prelude {
     pub use crate::functional::{Call, Child, FunctionalModule, Keys, Scope};
     pub use crate::graph::{
-        Flag, GraphDef, Mode, ModuleFilter, Rngs, Shared, StatefulModule, eval, merge, reseed, set_mode, split,
-        split_by, split_rngs, state, train, update, value_and_grad, value_and_grad_with, view,
+        Flag, GraphDef, Mode, ModuleFilter, Rngs, Shared, StatefulModule, eval, merge, reseed, set_mode,
+        split, split_by, split_rngs, state, train, update, value_and_grad, value_and_grad_with, view,
     };
     pub use crate::random::{Initializer, Key, key};
     pub use crate::vars::{

@@ -145,8 +145,8 @@ fn a_scope_says_what_it_is() {
             assert_eq!(scope.with_mode(Mode::Eval).mode(), Some(Mode::Eval));
             assert!(scope.is_mutable_collection("memory") && !scope.is_mutable_collection("params"));
             assert!(!scope.is_initializing());
-            assert!(scope.has_variable(&"memory".into(), &"calls".into()));
-            assert!(scope.get(&"params".into(), &"calls".into()).is_none());
+            assert!(scope.has_variable("memory", "calls"));
+            assert!(scope.get("params", "calls").is_none());
             assert_eq!(scope.subtree(&"params".into()).unwrap().len(), 1);
             assert_eq!(scope.collections(), ["batch_stats", "memory", "params"]);
             Ok(())

@@ -19,3 +19,4 @@ mod sharing;
 mod sow;
 mod summaries;
 mod support;
+mod probe;

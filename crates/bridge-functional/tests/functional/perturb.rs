@@ -2,7 +2,7 @@
 
 use bridge_functional::{Call, FunctionalModule, Keys, Scope, ScopeError, value_and_grad};
 use bridge_random::key;
-use bridge_vars::{Leaf, Node, Path, PathKey, Perturbation, Result, Tree, Variables};
+use bridge_vars::{Leaf, Node, Path, PathKey, Perturbation, Result, Tree, VariableType, Variables};
 use candle_core::Tensor;
 
 use crate::support::{Body, assert_error, init, ones, param, paths, scalar, to_vec, values};
@@ -114,27 +114,52 @@ fn a_perturbation_of_another_form_says_where() {
 
 #[test]
 fn a_perturbation_has_a_name_of_its_own() {
-    let check = |f: &dyn Fn(&Scope) -> Result<()>| {
-        assert_error::<_, ScopeError>(
-            init(f),
-            "`x` is there twice: give one another name, or keep the first in a handle and use it again",
-        );
-    };
     let x = scalar(1.);
-    check(&|scope| {
-        scope.perturb("x", &x)?;
-        scope.perturb("x", &x).map(|_| ())
-    });
-    check(&|scope| {
-        scope.child_named("x", ())?;
-        scope.perturb("x", &x).map(|_| ())
-    });
+    let f = |scope: &Scope| {
+        scope.child_named("a", ())?.with(|(), scope| {
+            scope.child_named("x", ())?;
+            scope.perturb("x", &x).map(|_| ())
+        })
+    };
+    assert_error::<_, ScopeError>(
+        init(f),
+        "`a.x` is there twice: give one another name, or keep the first in a handle and use it again",
+    );
     // A variable of another collection may have it.
     let variables = init(|scope| {
         param(scope, "x")?;
         scope.perturb("x", &x).map(|_| ())
     });
     assert_eq!(paths(&variables.unwrap()), ["params.x", "perturbations.x"]);
+}
+
+#[test]
+fn one_perturbation_can_be_added_in_two_places() {
+    let run = |scope: &Scope| {
+        let x = (scope.perturb("h", &scalar(1.))? * 2.)?;
+        Ok((scope.perturb("h", &x)? * 3.)?)
+    };
+    let (_, variables) = Call::new().init(run).unwrap();
+    assert_eq!(paths(&variables), ["perturbations.h"]);
+    let (_, gradients) = value_and_grad(&variables, Perturbation::variable_type(), |variables| {
+        Ok(Call::new().apply(variables, run)?.0)
+    })
+    .unwrap();
+    assert_eq!(values(&gradients, "perturbations", "h"), [9.]);
+}
+
+#[test]
+fn perturbations_can_be_in_a_collection_of_ones_own() {
+    let run = |scope: &Scope| Ok((scope.perturb_in("nudges", "h", &scalar(2.))? * 3.)?);
+    let (_, variables) = Call::new().init(run).unwrap();
+    assert_eq!(paths(&variables), ["nudges.h"]);
+    let kind = VariableType::from_collection("nudges");
+    assert_eq!(variables.get("nudges", "h").unwrap().kind, kind);
+    let (y, gradients) =
+        value_and_grad(&variables, kind, |variables| Ok(Call::new().apply(variables, run)?.0)).unwrap();
+    assert_eq!((to_vec(&y), values(&gradients, "nudges", "h")), (vec![6.], vec![3.]));
+    let (y, _) = Call::new().apply(&perturbation("h", &scalar(5.)), run).unwrap();
+    assert_eq!(to_vec(&y), [6.]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
+mod activation;
 mod batch_norm;
 mod dropout;
 mod linear;
 
+pub use activation::Activation;
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use dropout::{Dropout, DropoutConfig};
 pub use linear::{Linear, LinearConfig};

@@ -287,6 +287,10 @@ fn stored(part: &str, path: &Path, value: &Value) -> Result<(Option<Host>, Optio
             let tensor = Tensor::from_slice(counts.elements(), counts.dims(), &Device::Cpu)?;
             (Some(Host::Count), Some(tensor))
         }
+        Value::Described(described) => {
+            let (part, path, form) = (part.to_owned(), path.clone(), described.form().to_string());
+            return Err(CheckpointError::NotMade { part, path, form }.into());
+        }
         other => match other.opaque::<Program>() {
             Ok(program) => (Some(Host::Graphdef(program.encode()?)), None),
             Err(_) => {

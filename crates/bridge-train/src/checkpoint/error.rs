@@ -141,6 +141,16 @@ pub enum CheckpointError {
         /// The tensor's name in the file.
         name: String,
     },
+    /// A tensor that was described and is not made.
+    #[error("`{path}` of the part `{part}` is {form}, not made yet: `materialize` the model before it is saved")]
+    NotMade {
+        /// The part.
+        part: String,
+        /// The path in it.
+        path: Path,
+        /// Dtype and shape.
+        form: String,
+    },
     /// A value that has no form in a file.
     #[error("`{path}` of the part `{part}` is {found}, which can not be stored: leave it out by a filter")]
     Opaque {

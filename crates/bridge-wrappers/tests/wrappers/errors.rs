@@ -3,7 +3,7 @@
 use bridge_functional::{Call, FunctionalModule, Scope, ScopeError};
 use bridge_graph::{GraphError, Rngs, StatefulModule};
 use bridge_random::key;
-use bridge_vars::{Result, VarsError};
+use bridge_vars::{Result, State, VarsError};
 use bridge_wrappers::{ToFunctional, ToStateful, WrapperError, functional, to_functional};
 use candle_core::{Module, Tensor};
 use serde::{Deserialize, Serialize};
@@ -116,7 +116,7 @@ fn constructor_missing() {
     let (model, x) = (wrapped(), input());
     let variables = model.train().init(keys(0), &x).unwrap();
     let text = serde_json::to_string(&model).unwrap();
-    assert_eq!(text, "{}");
+    assert_eq!(text, r#"{"arguments":null}"#);
     let read: ToFunctional<Recaller> = serde_json::from_str(&text).unwrap();
     assert_eq!(read, model);
     let y = read.eval().apply(&variables, &x).unwrap();
@@ -165,7 +165,7 @@ fn structure_changed() {
 fn not_initialised() {
     let x = input();
     assert_error::<_, WrapperError>(
-        functional(|rngs| Recaller::new(0.5, rngs)).apply(&Default::default(), |model| model.forward(&x)),
+        functional(|rngs| Recaller::new(0.5, rngs)).apply(&State::default(), |model| model.forward(&x)),
         "this `Functional` has no `GraphDef` yet: call `init` before `apply`",
     );
     let model = ToStateful::new(Recall { rate: 0. }, key(0)).unwrap();

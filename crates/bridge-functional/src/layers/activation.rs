@@ -1,0 +1,59 @@
+use bridge_vars::Result;
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::{FunctionalModule, Scope};
+
+/// An activation function as a module, for a [`Sequential`](crate::Sequential), and as configuration that compares and
+/// serialises.
+///
+/// ```
+/// use bridge_functional::Activation;
+/// use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 2.], &Device::Cpu)?;
+/// assert_eq!(Activation::Relu.forward(&x)?.to_vec1::<f32>()?, [0., 2.]);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Activation {
+    /// [`bridge_ops::relu`].
+    Relu,
+    /// [`bridge_ops::gelu`], by a hyperbolic tangent.
+    Gelu,
+    /// [`bridge_ops::gelu_exact`], by the error function.
+    GeluExact,
+    /// [`bridge_ops::silu`].
+    #[doc(alias = "Swish")]
+    Silu,
+    /// [`bridge_ops::sigmoid`].
+    Sigmoid,
+    /// [`bridge_ops::tanh`].
+    Tanh,
+}
+
+impl Activation {
+    /// The function of each element.
+    ///
+    /// # Errors
+    /// If `x` is not a float tensor.
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Relu => bridge_ops::relu(x),
+            Self::Gelu => bridge_ops::gelu(x),
+            Self::GeluExact => bridge_ops::gelu_exact(x),
+            Self::Silu => bridge_ops::silu(x),
+            Self::Sigmoid => bridge_ops::sigmoid(x),
+            Self::Tanh => bridge_ops::tanh(x),
+        }?)
+    }
+}
+
+impl FunctionalModule for Activation {
+    type Output = Tensor;
+
+    fn call(&self, _scope: &Scope, x: &Tensor) -> Result<Tensor> {
+        self.forward(x)
+    }
+}

@@ -1,0 +1,54 @@
+use bridge_graph::{StatefulModule, observe};
+use bridge_vars::Result;
+use candle_core::Tensor;
+
+use super::candle_module;
+
+/// An activation function as a layer, for a [`Sequential`](crate::Sequential) or a field.
+///
+/// ```
+/// use bridge_stateful::Activation;
+/// use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1f32, 2.], &Device::Cpu)?;
+/// assert_eq!(Activation::Relu.forward(&x)?.to_vec1::<f32>()?, [0., 2.]);
+/// # Ok::<(), bridge_vars::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, StatefulModule)]
+#[module(crate = "bridge_graph")]
+#[non_exhaustive]
+pub enum Activation {
+    /// [`bridge_ops::relu`].
+    Relu,
+    /// [`bridge_ops::gelu`], by a hyperbolic tangent.
+    Gelu,
+    /// [`bridge_ops::gelu_exact`], by the error function.
+    GeluExact,
+    /// [`bridge_ops::silu`].
+    #[doc(alias = "Swish")]
+    Silu,
+    /// [`bridge_ops::sigmoid`].
+    Sigmoid,
+    /// [`bridge_ops::tanh`].
+    Tanh,
+}
+
+impl Activation {
+    /// The function of each element.
+    ///
+    /// # Errors
+    /// If `x` is not a float tensor.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        observe(self, x, || {
+            Ok(match self {
+                Self::Relu => bridge_ops::relu(x),
+                Self::Gelu => bridge_ops::gelu(x),
+                Self::GeluExact => bridge_ops::gelu_exact(x),
+                Self::Silu => bridge_ops::silu(x),
+                Self::Sigmoid => bridge_ops::sigmoid(x),
+                Self::Tanh => bridge_ops::tanh(x),
+            }?)
+        })
+    }
+}
+
+candle_module!(Activation);

@@ -1,0 +1,287 @@
+//! A call of a stateful module inside of a functional one.
+
+use std::sync::Arc;
+
+use bridge_functional::{Mode, Scope};
+use bridge_graph::{
+    EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, iter_graph, merge_with, restart_streams,
+    split, state, variables,
+};
+use bridge_random::Key;
+use bridge_vars::{Leaf, Name, Path, PathKey, Result, RngCount, RngKey, RngState, State, VariableType};
+
+use crate::WrapperError;
+use crate::lazy_init::complete;
+use crate::options::Options;
+
+pub(crate) static NNX: Name = Name::from_static(&"nnx");
+pub(crate) static GRAPHDEF: Name = Name::from_static(&"<graphdef>");
+
+/// The first call of a module that was just constructed: its variables are stored as they are before it.
+pub(crate) fn init<M: Field, T>(
+    scope: &Scope,
+    module: &M,
+    options: &Options,
+    method: impl Fn(&M) -> Result<T>,
+) -> Result<T> {
+    let constructed = flags(module)?;
+    enter_call(scope, module)?;
+    initialize_inside(module, &method)?;
+    set_flags_back(module, &constructed)?;
+    let (graphdef, state) = split(module)?;
+    store_all(scope, &graphdef, &state, options)?;
+    enter_call(scope, module)?;
+    method(module)
+}
+
+/// Creates what is created lazily inside a module that was just constructed, and leaves everything else
+/// as it was: as if `lazy_init` had been called in the constructor.
+fn initialize_inside<M: Field, T>(module: &M, method: &impl Fn(&M) -> Result<T>) -> Result<()> {
+    let mut wrapped: Vec<Path> = Vec::new();
+    iter_graph(module, |path, node| {
+        if let GraphNode::Context(_) = node {
+            wrapped.push(path.clone());
+        }
+        Ok(())
+    })?;
+    if wrapped.is_empty() {
+        return Ok(());
+    }
+    let before = state(module)?;
+    complete(module, method)?;
+    let made = state(module)?.without(&before);
+    // The streams of what was initialised have been drawn from for good.
+    wrapped.retain(|wrapped| made.iter().any(|(path, _)| path.starts_with(wrapped)));
+    let drawn: Vec<Path> = wrapped.iter().map(|path| path.join(Name::from_static(&"<rngs>"))).collect();
+    for (path, variable) in variables(module)? {
+        if let Some(leaf) = before.tree().get(&path)
+            && !drawn.iter().any(|drawn| path.starts_with(drawn))
+        {
+            variable.assign(leaf);
+        }
+    }
+    Ok(())
+}
+
+/// A call of a module that the scope's variables hold.
+pub(crate) fn apply<M: Field, T>(
+    scope: &Scope,
+    graphdef: GraphDef<M>,
+    options: &Options,
+    method: impl Fn(&M) -> Result<T>,
+) -> Result<T> {
+    let before = stored_state(scope)?;
+    let (module, _) = merge_with(&graphdef, &before, options.policy)?;
+    let streams = scope.streams().filter(|_| !options.skip_rng);
+    let keys = streams.map(|stream| Ok((stream.clone(), scope.make_rng(stream)?)));
+    let keys: Vec<(Name, Key)> = keys.collect::<Result<_>>()?;
+    let stored = if scope.is_mutable_collection(&NNX) { flags(&module)? } else { Vec::new() };
+    enter_call(scope, &module)?;
+    if !options.skip_rng {
+        start_streams(scope, &module, &keys)?;
+    }
+    if scope.is_initializing() {
+        // Another method may need what the first call did not make. The variables that `init` returns are as
+        // before the first call.
+        initialize_inside(&module, &method)?;
+        set_flags_back(&module, &stored)?;
+        let (graphdef, state) = split(&module)?;
+        let made = state.without(&before);
+        if !made.is_empty() {
+            store_all(scope, &graphdef, &made, options)?;
+        }
+        enter_call(scope, &module)?;
+        return method(&module);
+    }
+    let output = method(&module)?;
+    if !stored.is_empty() {
+        set_flags_back(&module, &stored)?;
+    }
+    write_back(scope, &module, &before, &keys, options)?;
+    Ok(output)
+}
+
+/// Starts the module's streams from the call's keys, as `nnx.reseed` does. Wrapped modules inside, which may want a
+/// stream that they were made without, get streams of the call as if they stood after the module's own.
+fn start_streams<M: Field>(scope: &Scope, module: &M, keys: &[(Name, Key)]) -> Result<()> {
+    let seal = !scope.is_mutable_collection(RngCount::variable_type().collection());
+    let mut met = restart_streams(module, keys, seal)?;
+    if keys.is_empty() {
+        return Ok(());
+    }
+    iter_graph(module, |_, node| {
+        if let GraphNode::Context(context) = node {
+            let stream = |((name, key), met): (&(Name, Key), &mut u32)| {
+                *met += 1;
+                RngStream::new(name.clone(), key.fold_in(*met - 1))
+            };
+            context.set_streams(keys.iter().zip(&mut met).map(stream).collect());
+        }
+        Ok(())
+    })
+}
+
+/// The module's switches, which a call's mode moves while it lasts.
+fn flags<M: Field>(module: &M) -> Result<Vec<(Path, bool)>> {
+    let mut flags = Vec::new();
+    iter_graph(module, |path, node| {
+        if let GraphNode::Flag(flag) = node {
+            flags.push((path.clone(), flag.get()));
+        }
+        Ok(())
+    })?;
+    Ok(flags)
+}
+
+/// The description that is stored is the module's, not the call's.
+fn set_flags_back<M: Field>(module: &M, flags: &[(Path, bool)]) -> Result<()> {
+    let mut flags = flags.iter();
+    iter_graph(module, |path, node| {
+        if let GraphNode::Flag(flag) = node
+            && let Some((_, on)) = flags.find(|(other, _)| other == path)
+        {
+            flag.set(*on);
+        }
+        Ok(())
+    })
+}
+
+/// What the functional call says to the module: its mode, and what it may change.
+fn enter_call<M: Field>(scope: &Scope, module: &M) -> Result<()> {
+    iter_graph(module, |path, node| {
+        match (node, path.last(), scope.mode()) {
+            (GraphNode::Context(context), ..) => {
+                context.set_mutable(Some(scope.mutable().clone()));
+                context.set_separator(Some(scope.rngs().separator()));
+            }
+            (GraphNode::Flag(flag), Some(PathKey::Name(name)), Some(mode))
+                if EVALUATION_FLAGS.contains(&name.as_str()) =>
+            {
+                flag.set(mode == Mode::Eval);
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+fn write_back<M: Field>(
+    scope: &Scope,
+    module: &M,
+    before: &State,
+    keys: &[(Name, Key)],
+    options: &Options,
+) -> Result<()> {
+    let mut changed: Vec<(Path, Leaf)> = Vec::new();
+    let mut structure: Vec<Path> = Vec::new();
+    let mut met = 0;
+    iter_graph(module, |path, node| {
+        let leaf = match node {
+            GraphNode::Variable(variable) => variable.leaf()?,
+            GraphNode::Tensor(_) => {
+                met += 1;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let same_form = match before.tree().get(path) {
+            Some(before) => {
+                met += 1;
+                if before.value.is_same(&leaf.value) && before.metadata == leaf.metadata {
+                    return Ok(());
+                }
+                leaf.value.has_form_of(&before.value)
+            }
+            None => false,
+        };
+        if !same_form {
+            structure.push(path.clone());
+        }
+        changed.push((path.clone(), leaf));
+        Ok(())
+    })?;
+    if !structure.is_empty() || met < before.len() {
+        if !scope.is_mutable_collection(&NNX) {
+            let gone = before.without(&state(module)?);
+            structure.extend(gone.iter().map(|(path, _)| path));
+            let path = scope.path().clone();
+            return Err(WrapperError::StructureChanged { path, changed: structure }.into());
+        }
+        store_graphdef(scope, &bridge_graph::graphdef(module)?)?;
+    }
+    for (path, leaf) in changed {
+        let stored = match leaf.kind.is(RngState::variable_type()) {
+            true => stores_stream(scope, &leaf, keys),
+            false => {
+                !options.drop_immutable_writes || scope.is_mutable_collection(leaf.kind.collection())
+            }
+        };
+        if stored {
+            scope.put(&path, options.stored(&path, leaf))?;
+        }
+    }
+    Ok(())
+}
+
+/// A stream that was drawn from is no change that anyone has to allow. One that went on from another key is
+/// stored whole or not at all: a new count for the old key would repeat numbers.
+fn stores_stream(scope: &Scope, leaf: &Leaf, keys: &[(Name, Key)]) -> bool {
+    let mutable = |kind: VariableType| scope.is_mutable_collection(kind.collection());
+    match keys.iter().any(|(name, _)| leaf.metadata.tag() == Some(name)) {
+        true => mutable(RngKey::variable_type()) && mutable(RngCount::variable_type()),
+        false => mutable(leaf.kind),
+    }
+}
+
+/// Everything that the collections hold for this module, in one tree.
+fn stored_state(scope: &Scope) -> Result<State> {
+    let collections = scope.collections().into_iter().filter(|collection| *collection != NNX);
+    let stored = collections.filter_map(|collection| scope.subtree(&collection).map(State::from));
+    let mut state = State::merge(stored)?;
+    // What wrapped modules inside keep in `nnx` is part of the state; this module's own description is not.
+    if let Some(mut nnx) = scope.subtree(&NNX) {
+        nnx.remove(&Path::from(PathKey::Name(GRAPHDEF.clone())));
+        if !nnx.is_empty() {
+            state = State::merge([state, nnx.into()])?;
+        }
+    }
+    Ok(state)
+}
+
+/// Stores a module at `init`. What could not be stored would be missing at `apply`.
+fn store_all<M>(
+    scope: &Scope,
+    graphdef: &GraphDef<M>,
+    state: &State,
+    options: &Options,
+) -> Result<()> {
+    store_graphdef(scope, graphdef)?;
+    let mut collections: Vec<String> = Vec::new();
+    state.tree().try_for_each(|path, leaf| {
+        let collection = leaf.kind.collection();
+        if scope.is_mutable_collection(collection) {
+            return scope.put(path, options.stored(path, leaf.clone()));
+        }
+        if !collections.iter().any(|known| known == collection) {
+            collections.push(collection.to_owned());
+        }
+        Ok(())
+    })?;
+    match collections.is_empty() {
+        true => Ok(()),
+        false => Err(WrapperError::NotStored { path: scope.path().clone(), collections }.into()),
+    }
+}
+
+fn store_graphdef<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<()> {
+    let program: Arc<dyn bridge_vars::Opaque> = graphdef.program().clone();
+    let leaf = Leaf::new(VariableType::from_collection(&NNX), program);
+    if scope.is_mutable_collection(&NNX) {
+        scope.put(&Path::from(PathKey::Name(GRAPHDEF.clone())), leaf)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn program(leaf: &Leaf) -> Result<Arc<Program>> {
+    leaf.value.opaque_arc()
+}
