@@ -5,7 +5,7 @@ use crate::{Child, FunctionalModule, Scope};
 
 /// A module together with variables, to be called as an object is: for a notebook, a test, or another method.
 ///
-/// Variables of mutable collections change from call to call; random streams go on. A clone has the same variables.
+/// Variables of mutable collections change from call to call, in one that fails too; random streams go on. A clone has the same variables.
 ///
 /// ```
 /// use bridge_functional::{Dense, FunctionalModule, Keys};

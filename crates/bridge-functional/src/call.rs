@@ -1,4 +1,4 @@
-use bridge_graph::{CALL, Summary};
+use bridge_graph::{CALL, Summary, SummaryRow};
 use bridge_ops::shapes_only;
 use bridge_vars::{CollectionFilter, Path, Result, Variables};
 
@@ -151,9 +151,21 @@ impl Call {
     /// # Errors
     /// What `f` returns.
     #[doc(alias("jax.eval_shape", "lazy_init"))]
-    pub fn describe<T>(mut self, f: impl FnOnce(&Scope) -> Result<T>) -> Result<(T, Variables)> {
+    pub fn describe<T>(self, f: impl FnOnce(&Scope) -> Result<T>) -> Result<(T, Variables)> {
+        self.describe_from(&Variables::default(), f)
+    }
+
+    /// [`Call::describe`] that starts with some variables there already.
+    ///
+    /// # Errors
+    /// What `f` returns.
+    pub fn describe_from<T>(
+        mut self,
+        variables: &Variables,
+        f: impl FnOnce(&Scope) -> Result<T>,
+    ) -> Result<(T, Variables)> {
         self.plan.describing = true;
-        shapes_only(|| self.init(f))
+        shapes_only(|| self.init_from(variables, f))
     }
 
     /// A [`Summary`] of the modules that `f` calls: a table of what each takes and gives, and of its variables, which are
@@ -187,6 +199,21 @@ impl Call {
     ) -> Result<(T, Variables)> {
         let mutable = self.mutable.clone().unwrap_or_else(CollectionFilter::none);
         self.run(variables, mutable, false, f)
+    }
+
+    /// [`Call::apply`] by shapes alone: variables may be only described. Also gives the rows of the modules that `f` calls.
+    #[doc(hidden)]
+    pub fn apply_shapes<T>(
+        mut self,
+        variables: &Variables,
+        f: impl FnOnce(&Scope) -> Result<T>,
+    ) -> Result<(T, Variables, Vec<SummaryRow>)> {
+        (self.plan.describing, self.plan.summarizing) = (true, true);
+        let mutable = self.mutable.take().unwrap_or_else(CollectionFilter::none);
+        let scope = self.scope(variables, mutable);
+        let output = shapes_only(|| f(&scope));
+        scope.end();
+        Ok((output?, scope.mutable_variables(), scope.take_rows()))
     }
 
     fn run<T>(

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::fmt::Debug;
 
 use bridge_graph::{Pytree, Summary};
@@ -27,6 +28,17 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
     /// A [`ScopeError`](crate::ScopeError) for variables that do not fit, or what the computation returns.
     #[doc(alias = "__call__")]
     fn call(&self, scope: &Scope, input: &In) -> Result<Self::Output>;
+
+    /// The name of the module's class, after which children are named: the type's name, unless it stands for another module.
+    fn class(&self) -> Name {
+        class_name::<Self>()
+    }
+
+    /// The module that interceptors see: itself, unless it stands for another module.
+    #[doc(hidden)]
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 
     /// Methods of the same input and output that can be called by name, beside [`FunctionalModule::call`].
     ///
@@ -83,7 +95,7 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
             Some((_, method)) => method(self, scope, input),
             None => Err(ScopeError::MethodNotFound {
                 path: scope.path().clone(),
-                class: class_name::<Self>().to_string(),
+                class: self.class().to_string(),
                 method: name.to_owned(),
                 available: methods.iter().map(|(known, _)| (*known).to_owned()).collect(),
             }

@@ -32,7 +32,7 @@ impl Scope {
     /// # Errors
     /// What the child returns.
     pub fn call<F: FunctionalModule<In>, In: Pytree>(&self, module: &F, input: &In) -> Result<F::Output> {
-        self.child_scope(self.next_name::<F>())?.run(module, input)
+        self.child_scope(self.next_name(module.class()))?.run(module, input)
     }
 
     /// Calls a child with a name of its own.
@@ -53,7 +53,7 @@ impl Scope {
     /// # Errors
     /// [`ScopeError::NameInUse`](crate::ScopeError::NameInUse).
     pub fn child<F>(&self, module: F) -> Result<Child<F>> {
-        Ok(Child::new(module, self.child_scope(self.next_name::<F>())?))
+        Ok(Child::new(module, self.child_scope(self.next_name(class_name::<F>()))?))
     }
 
     /// A child with a name of its own, to be called as often as needed.
@@ -177,13 +177,14 @@ impl Scope {
         if !self.root.watched {
             return body(self, input);
         }
-        let class = class_name::<F>();
+        let class = module.class();
         let place = self.begin_row(&class, method);
         let output = match self.root.plan.interceptors.is_empty() {
             true => body(self, input),
-            false => {
-                ModuleCall::intercepted(self, (module, &class, method), input, |input| body(self, input))
-            }
+            false => ModuleCall::intercepted(self, (module.as_any(), &class, method), input, |input| {
+                body(self, input)
+            })
+            .map_err(|error| self.located(error)),
         }?;
         if let Some(CaptureFilter(filter)) = &self.root.plan.capture
             && filter(self.path(), &class, method)
@@ -194,6 +195,46 @@ impl Scope {
             self.end_row(place, input, &output)?;
         }
         Ok(output)
+    }
+
+    /// Whether the outputs of a module inside of this one are captured.
+    #[doc(hidden)]
+    pub fn captures(&self, path: &Path, class: &str, method: &str) -> bool {
+        match &self.root.plan.capture {
+            Some(CaptureFilter(filter)) => filter(&self.path().concat(path), class, method),
+            None => false,
+        }
+    }
+
+    /// Whether outputs are captured at all.
+    #[doc(hidden)]
+    pub fn is_capturing(&self) -> bool {
+        self.root.plan.capture.is_some()
+    }
+
+    /// Whether a table is made of this call.
+    #[doc(hidden)]
+    pub fn is_summarizing(&self) -> bool {
+        self.root.rows.is_some()
+    }
+
+    /// Puts rows of what this module runs inside into the table; the first is its own.
+    #[doc(hidden)]
+    pub fn summarize_inside(&self, inside: Vec<SummaryRow>) {
+        let Some(rows) = &self.root.rows else { return };
+        let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in inside {
+            let path = self.path().concat(&row.path);
+            match rows.iter_mut().find(|known| known.path == path) {
+                Some(known) if row.path.is_empty() => {
+                    if !known.module.contains('(') {
+                        known.module = format!("{}({})", known.module, row.module);
+                    }
+                }
+                Some(known) if known.module == row.module => known.calls += row.calls,
+                _ => rows.push(SummaryRow { path, ..row }),
+            }
+        }
     }
 
     fn capture_output<Out: Pytree>(&self, method: &str, output: &Out) -> Result<()> {
@@ -227,8 +268,7 @@ impl Scope {
         Ok(())
     }
 
-    fn next_name<F>(&self) -> Name {
-        let class = class_name::<F>();
+    fn next_name(&self, class: Name) -> Name {
         let mut local = self.local();
         let number = match local.classes.iter_mut().find(|(name, _)| *name == class) {
             Some((_, number)) => {

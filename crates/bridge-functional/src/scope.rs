@@ -188,7 +188,8 @@ impl Scope {
         self.find(&collection.into(), &name.into())
     }
 
-    /// True if this module has the variable, or a list of sown values of the name.
+    /// True if this module has the variable, a list of sown values of the name, or a child of the name that has variables in
+    /// the collection.
     pub fn has_variable(&self, collection: impl Into<Name>, name: impl Into<Name>) -> bool {
         let path = self.path_in(&collection.into()).join(name.into());
         self.variables().subtree(&path).is_some()
@@ -252,20 +253,29 @@ impl Scope {
         &self.rngs
     }
 
-    /// Runs a call of this scope's module: children and variables are named from the start again, random
-    /// streams go on, and an error says where it was.
+    /// Runs a call of this scope's module: children and variables are named from the start, random streams go on, and an
+    /// error says where it was. A call that is going on, which this one is inside of, has its names again afterwards.
     pub(crate) fn enter<T>(&self, f: impl FnOnce(&Scope) -> Result<T>) -> Result<T> {
         self.check_running()?;
+        let around = {
+            let mut local = self.local();
+            (std::mem::take(&mut local.classes), std::mem::take(&mut local.names))
+        };
+        let output = f(self);
         {
             let mut local = self.local();
-            local.classes.clear();
-            local.names.clear();
+            (local.classes, local.names) = around;
         }
-        f(self).map_err(|error| match error.downcast_ref::<ScopeError>() {
-            // It says itself where it was.
+        output.map_err(|error| self.located(error))
+    }
+
+    /// An error that says where it was.
+    pub(crate) fn located(&self, error: bridge_vars::Error) -> bridge_vars::Error {
+        match error.downcast_ref::<ScopeError>() {
+            // It says so itself.
             Some(scope_error) if scope_error.path().starts_with(self.path()) => error,
             _ => error.at(self.path()),
-        })
+        }
     }
 
     /// A name is free for a child if nothing has it, and for a variable if no child and no variable of its
@@ -337,7 +347,9 @@ impl Scope {
     /// How many items the list at a path below this module has.
     pub(crate) fn items(&self, collection: &Name, list: &Path) -> usize {
         match self.variables().subtree(&self.path_in(collection).concat(list)) {
-            Some(Tree::Node(node)) => node.children().len(),
+            Some(Tree::Node(node)) => {
+                node.children().iter().filter(|(key, _)| matches!(key, PathKey::Index(_))).count()
+            }
             _ => 0,
         }
     }
@@ -354,7 +366,9 @@ impl Scope {
             return ScopeError::NestedCollection { collection: collection.to_string(), path }.into();
         }
         if variables.collection(collection).is_none_or(Tree::is_empty) {
-            let available = variables.collections().map(String::from).collect();
+            let filled =
+                |name: &&str| variables.collection(&Name::from(*name)).is_some_and(|tree| !tree.is_empty());
+            let available = variables.collections().filter(filled).map(String::from).collect();
             return ScopeError::CollectionNotFound { collection: collection.to_string(), path, available }
                 .into();
         }

@@ -16,7 +16,6 @@ use crate::{FunctionalModule, Scope};
 /// ```
 /// use bridge_functional::{Activation, Dense, FunctionalModule, Sequential};
 /// use bridge_random::key;
-/// /// use bridge_random::key;
 /// use candle_core::{DType, Device, Tensor};
 /// let x = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
 /// let mlp = Sequential::new((Dense::new(8), Activation::Relu, Dense::new(3)));
@@ -112,7 +111,8 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10 ; L 11)
 }
 
-/// A module of any type from tensor to tensor. Its variables are where the module's would be.
+/// A module of any type from tensor to tensor. It stands for the module: its variables are where the module's would be, and it is
+/// named after the module's class. In a handle, [`Scope::child`], give it a name.
 ///
 /// Two are equal if their modules are. It has no serde form, because a file does not know its type: a tuple in a [`Sequential`],
 /// or an enum of your own, has one.
@@ -133,8 +133,10 @@ impl BoxedModule {
 
 trait Erased: Any + fmt::Debug + Send + Sync {
     fn call_erased(&self, scope: &Scope, x: &Tensor) -> Result<Tensor>;
+    fn call_method_erased(&self, name: &str, scope: &Scope, x: &Tensor) -> Result<Tensor>;
+    fn class_erased(&self) -> Name;
     fn equals(&self, other: &dyn Any) -> bool;
-    fn as_any(&self) -> &dyn Any;
+    fn module(&self) -> &dyn Any;
 }
 
 impl<F: FunctionalModule<Output = Tensor>> Erased for F {
@@ -144,13 +146,31 @@ impl<F: FunctionalModule<Output = Tensor>> Erased for F {
     fn equals(&self, other: &dyn Any) -> bool {
         other.downcast_ref() == Some(self)
     }
-    fn as_any(&self) -> &dyn Any {
-        self
+    fn call_method_erased(&self, name: &str, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+        self.call_method(name, scope, x)
+    }
+    fn class_erased(&self) -> Name {
+        self.class()
+    }
+    fn module(&self) -> &dyn Any {
+        self.as_any()
     }
 }
 
 impl FunctionalModule for BoxedModule {
     type Output = Tensor;
+
+    fn class(&self) -> Name {
+        self.0.class_erased()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.0.module()
+    }
+
+    fn call_method(&self, name: &str, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+        self.0.call_method_erased(name, scope, x)
+    }
 
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
         self.0.call_erased(scope, x)
@@ -159,7 +179,7 @@ impl FunctionalModule for BoxedModule {
 
 impl PartialEq for BoxedModule {
     fn eq(&self, other: &Self) -> bool {
-        self.0.equals((*other.0).as_any())
+        self.0.equals((*other.0).module())
     }
 }
 impl fmt::Debug for BoxedModule {

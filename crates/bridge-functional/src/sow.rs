@@ -74,6 +74,9 @@ impl Scope {
         let name = name.into();
         self.reserve_sown(&kind.collection_name(), &name)?;
         let path = Path::from(PathKey::Name(name.clone()));
+        if self.items(&kind.collection_name(), &path) > 0 {
+            return Err(ScopeError::NameInUse { path: self.path().join(name) }.into());
+        }
         let before = match self.find(&kind.collection_name(), &name) {
             Some(leaf) => self.tensor_of(&leaf, || self.path().join(name.clone()))?,
             None => init()?,
@@ -99,7 +102,8 @@ impl Scope {
     /// ```
     ///
     /// # Errors
-    /// [`ScopeError::VariableNotFound`] if the collection is there without the name; a perturbation of another shape.
+    /// [`ScopeError::VariableNotFound`] if the collection is there without the name, [`ScopeError::CollectionNotFound`] if it is
+    /// there and empty; a perturbation of another shape.
     #[doc(alias = "linen.Module.perturb")]
     pub fn perturb(&self, name: impl Into<Name>, value: &Tensor) -> Result<Tensor> {
         self.perturb_in(Perturbation::variable_type().collection(), name, value)

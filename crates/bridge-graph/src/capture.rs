@@ -1,13 +1,16 @@
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bridge_vars::{
-    Filter, IsKind, Leaf, Name, Path, Perturbation, Result, State, Tree, Value, VariableKind, VariableType,
+    Filter, IsKind, Leaf, Name, Path, PathKey, Perturbation, Result, State, Tree, Value, Variable,
+    VariableKind, VariableType, VarsError,
 };
 use candle_core::Tensor;
 
-use crate::observe::{Observed, Places, capture_of, capturing};
-use crate::{GraphNode, StatefulModule, Visit, iter_graph};
+use crate::dynamic::ErasedRebuild;
+use crate::observe::{Observed, Places, capture_of, capturing, identity_of};
+use crate::{StatefulModule, Visit, Visitor};
 
 /// Under which name the output of a module's call is captured, as in Flax.
 pub const CALL: &str = "__call__";
@@ -84,7 +87,8 @@ impl Capture {
         let places = Rc::new(Places::of(model)?);
         let kinds = self.kinds.clone();
         let begun = self.init.filter(Filter::new(move |_, leaf| kinds.contains(&leaf.kind)));
-        let captured = Rc::new(Captured { state: RefCell::new(begun), asked: self });
+        let captured =
+            Rc::new(Captured { state: RefCell::new(begun), calls: RefCell::default(), asked: self });
         let output = capturing(places, Rc::clone(&captured), || f(model))?;
         Ok((output, captured.state.take()))
     }
@@ -94,6 +98,8 @@ impl Capture {
 pub(crate) struct Captured {
     asked: Capture,
     state: RefCell<State>,
+    /// How many calls each list of outputs has, of which one that gave no tensor left nothing.
+    calls: RefCell<BTreeMap<Path, usize>>,
 }
 
 impl Captured {
@@ -105,13 +111,23 @@ impl Captured {
     fn append(&self, path: Path, kind: VariableType, value: Value) -> Result<()> {
         let mut state = self.state.borrow_mut();
         let index = items(&state, &path);
+        if index > 0
+            && let Some(first) = state.tree().get(&path.join(0))
+        {
+            check_kind(&path, first.kind, kind)?;
+        }
         state.insert_new(&path.join(index), Leaf::new(kind, value))
     }
 
     pub(crate) fn output(&self, path: &Path, call: &Observed<'_>) -> Result<()> {
         let Some(kind) = self.asked.outputs else { return Ok(()) };
         let path = path.join(Name::from(call.method));
-        let index = items(&self.state.borrow(), &path);
+        let index = {
+            let mut calls = self.calls.borrow_mut();
+            let next = calls.entry(path.clone()).or_insert_with(|| items(&self.state.borrow(), &path));
+            *next += 1;
+            *next - 1
+        };
         for (below, tensor) in tensors(call.output.as_visit())? {
             let path = path.join(index).concat(&below);
             self.state.borrow_mut().insert_new(&path, Leaf::new(kind, tensor))?;
@@ -120,31 +136,117 @@ impl Captured {
     }
 }
 
+/// A name holds values of one type.
+fn check_kind(path: &Path, first: VariableType, second: VariableType) -> Result<()> {
+    match first == second {
+        true => Ok(()),
+        false => {
+            let (first, second) = (first.name(), second.name());
+            Err(VarsError::DuplicatePath { path: path.clone(), first, second }.into())
+        }
+    }
+}
+
 /// How many items the list at a path has.
 fn items(state: &State, path: &Path) -> usize {
     match state.tree().subtree(path) {
-        Some(Tree::Node(node)) => node.children().len(),
+        // Parts of a module may have the same name.
+        Some(Tree::Node(node)) => {
+            node.children().iter().filter(|(key, _)| matches!(key, PathKey::Index(_))).count()
+        }
         _ => 0,
+    }
+}
+
+/// What a capture wants of a module that runs something of another kind inside, and where it goes.
+#[doc(hidden)]
+pub struct CaptureInside {
+    path: Path,
+    captured: Rc<Captured>,
+}
+
+/// The capture that a module's call is in.
+#[doc(hidden)]
+pub fn capture_inside<M: 'static>(module: &M) -> Option<CaptureInside> {
+    capture_of(identity_of(module)).map(|(path, captured)| CaptureInside { path, captured })
+}
+
+impl CaptureInside {
+    /// The types of what is captured.
+    pub fn kinds(&self) -> &[VariableType] {
+        &self.captured.asked.kinds
+    }
+
+    /// The type that outputs are captured as.
+    pub fn outputs(&self) -> Option<VariableType> {
+        self.captured.asked.outputs
+    }
+
+    /// What was given for the module.
+    pub fn given(&self) -> Option<Tree<Leaf>> {
+        self.captured.asked.init.tree().subtree(&self.path).cloned()
+    }
+
+    /// Captures a leaf below the module.
+    ///
+    /// # Errors
+    /// If something of another form is there.
+    pub fn put(&self, below: &Path, leaf: Leaf) -> Result<()> {
+        self.captured.state.borrow_mut().insert(&self.path.concat(below), leaf).map(|_| ())
+    }
+}
+
+impl std::fmt::Debug for CaptureInside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CaptureInside").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
 /// The tensors in what a call takes or gives, each with where it is.
 #[doc(alias = "tree_leaves")]
 pub fn tensors<T: Visit + ?Sized>(value: &T) -> Result<Vec<(Path, Tensor)>> {
-    let mut tensors = Vec::new();
-    iter_graph(value, |path, node| {
-        match node {
-            GraphNode::Tensor(tensor) => tensors.push((path.clone(), tensor.clone())),
-            GraphNode::Variable(variable) => {
-                if let Value::Tensor(tensor) = &variable.leaf()?.value {
-                    tensors.push((path.clone(), tensor.get().clone()));
-                }
-            }
-            _ => {}
-        }
+    let mut finder = Tensors { path: Path::root(), found: Vec::new() };
+    value.visit(&mut finder)?;
+    Ok(finder.found)
+}
+
+/// Finds every tensor, one that is there twice too.
+struct Tensors {
+    path: Path,
+    found: Vec<(Path, Tensor)>,
+}
+
+impl Visitor for Tensors {
+    fn child(&mut self, key: &PathKey, child: &dyn Visit) -> Result<()> {
+        self.path.push(key.clone());
+        child.visit(self)?;
+        self.path.pop();
         Ok(())
-    })?;
-    Ok(tensors)
+    }
+    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
+        part.map_or(Ok(()), |part| part.visit(self))
+    }
+    fn shared(&mut self, _id: usize, target: &dyn Visit) -> Result<()> {
+        target.visit(self)
+    }
+    fn dynamic(
+        &mut self,
+        _type_name: &'static str,
+        _rebuild: &dyn Fn() -> ErasedRebuild,
+        module: &dyn Visit,
+    ) -> Result<()> {
+        module.visit(self)
+    }
+    fn variable(&mut self, variable: &Variable) -> Result<()> {
+        match &variable.leaf()?.value {
+            Value::Tensor(tensor) => self.tensor(tensor.get()),
+            _ => Ok(()),
+        }
+    }
+    fn tensor(&mut self, tensor: &Tensor) -> Result<()> {
+        self.found.push((self.path.clone(), tensor.clone()));
+        Ok(())
+    }
 }
 
 /// What a module can leave behind for a [`Capture`]. Outside of one, neither does anything.
@@ -156,7 +258,7 @@ pub trait Sow: StatefulModule + Sized {
     #[doc(alias = "nnx.Module.sow")]
     fn sow<K: IsKind>(&self, name: impl Into<Name>, value: impl Into<Value>) -> Result<bool> {
         let kind = K::Kind::variable_type();
-        match capture_of(self).filter(|(_, captured)| captured.wants(kind)) {
+        match capture_of(identity_of(self)).filter(|(_, captured)| captured.wants(kind)) {
             Some((path, captured)) => {
                 captured.append(path.join(name.into()), kind, value.into()).map(|()| true)
             }
@@ -177,13 +279,18 @@ pub trait Sow: StatefulModule + Sized {
         reduce: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<bool> {
         let kind = K::Kind::variable_type();
-        let Some((path, captured)) = capture_of(self).filter(|(_, captured)| captured.wants(kind)) else {
+        let Some((path, captured)) =
+            capture_of(identity_of(self)).filter(|(_, captured)| captured.wants(kind))
+        else {
             return Ok(false);
         };
         let path = path.join(name.into());
         let before = captured.state.borrow().tree().get(&path).cloned();
         let before = match &before {
-            Some(leaf) => leaf.tensor()?.clone(),
+            Some(leaf) => {
+                check_kind(&path, leaf.kind, kind)?;
+                leaf.tensor().map_err(|error| error.at(&path))?.clone()
+            }
             None => init()?,
         };
         let leaf = Leaf::new(kind, reduce(&before, value)?);
@@ -226,16 +333,17 @@ pub trait Sow: StatefulModule + Sized {
     /// If a perturbation of another shape was given.
     #[doc(alias = "nnx.Module.perturb")]
     fn perturb(&self, name: impl Into<Name>, value: &Tensor) -> Result<Tensor> {
-        let Some((path, captured)) = capture_of(self) else { return Ok(value.clone()) };
+        let Some((path, captured)) = capture_of(identity_of(self)) else { return Ok(value.clone()) };
         let path = path.join(name.into());
-        // One that an earlier call of the module made is zeros.
-        if let Some(given) = captured.asked.init.tree().get(&path) {
-            let perturbed =
-                value.add(given.tensor()?).map_err(|error| bridge_vars::Error::from(error).at(&path))?;
-            return Ok(perturbed);
-        }
         let kind = Perturbation::variable_type();
-        if captured.wants(kind) && captured.state.borrow().tree().get(&path).is_none() {
+        let given = captured.asked.init.tree().get(&path).cloned();
+        let made = || captured.state.borrow().tree().get(&path).cloned();
+        if let Some(leaf) = given.or_else(made) {
+            check_kind(&path, leaf.kind, kind)?;
+            let perturbed = leaf.tensor().and_then(|perturbation| Ok(value.add(perturbation)?));
+            return perturbed.map_err(|error| error.at(&path));
+        }
+        if captured.wants(kind) {
             let zeros = Leaf::new(kind, value.zeros_like()?.detach());
             captured.state.borrow_mut().insert_new(&path, zeros)?;
         }

@@ -11,8 +11,10 @@ use crate::RngStream;
 /// through the walk over the module, so that nothing is global; not part of the module's description.
 #[derive(Debug, Default)]
 pub struct CallContext {
-    // The pass, twice its number and one more for a completing one; 0 for none.
+    // The pass: its number times four, and its rule; 0 for none.
     initializing: AtomicU64,
+    /// The number of the last pass that failed.
+    failed: AtomicU64,
     mutable: RwLock<Option<CollectionFilter>>,
     separator: RwLock<Option<Separator>>,
     streams: RwLock<Vec<RngStream>>,
@@ -22,41 +24,77 @@ pub struct CallContext {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Initialization {
     number: u64,
-    completing: bool,
+    rule: Rule,
+}
+
+/// What becomes of variables that are there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Refuse,
+    Keep,
+    Replace,
 }
 
 impl Initialization {
-    /// A new pass.
+    /// A new pass, for modules that have no variables yet.
     #[expect(clippy::new_without_default, reason = "each is different, which no default should be")]
     pub fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), completing: false }
+        Self::with_rule(Rule::Refuse)
     }
 
     /// A new pass that makes what is missing and keeps the variables that are there.
     pub fn completing() -> Self {
-        Self { completing: true, ..Self::new() }
+        Self::with_rule(Rule::Keep)
+    }
+
+    /// A new pass that makes everything anew.
+    pub fn replacing() -> Self {
+        Self::with_rule(Rule::Replace)
+    }
+
+    fn with_rule(rule: Rule) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), rule }
     }
 
     /// True if variables that are there are kept.
     pub fn is_completing(self) -> bool {
-        self.completing
+        self.rule == Rule::Keep
+    }
+
+    /// True if variables that are there are replaced.
+    pub fn is_replacing(self) -> bool {
+        self.rule == Rule::Replace
     }
 }
 
 impl CallContext {
     /// The pass of initialisation that is going on.
     pub fn initializing(&self) -> Option<Initialization> {
-        match self.initializing.load(Ordering::Acquire) {
-            0 => None,
-            pass => Some(Initialization { number: pass >> 1, completing: pass & 1 == 1 }),
-        }
+        let pass = self.initializing.load(Ordering::Acquire);
+        let rule = match pass & 3 {
+            0 => Rule::Refuse,
+            1 => Rule::Keep,
+            _ => Rule::Replace,
+        };
+        (pass != 0).then_some(Initialization { number: pass >> 2, rule })
     }
 
     /// Begins or, with nothing, ends a pass of initialisation.
     pub fn set_initializing(&self, pass: Option<Initialization>) {
-        let pass = pass.map_or(0, |pass| pass.number << 1 | u64::from(pass.completing));
+        let pass = pass.map_or(0, |pass| pass.number << 2 | pass.rule as u64);
         self.initializing.store(pass, Ordering::Release);
+    }
+
+    /// Ends a pass of initialisation that failed: what it made does not count.
+    pub fn abandon(&self, pass: Initialization) {
+        self.set_initializing(None);
+        self.failed.store(pass.number, Ordering::Release);
+    }
+
+    /// True if this pass failed.
+    pub fn has_failed(&self, pass: Initialization) -> bool {
+        self.failed.load(Ordering::Acquire) == pass.number
     }
 
     /// The collections that the enclosing call may change.

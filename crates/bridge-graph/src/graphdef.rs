@@ -49,6 +49,11 @@ impl<M> GraphDef<M> {
         &self.program
     }
 
+    /// The paths of the module's variables and bare tensors, in order; of what is shared, the first.
+    pub fn variable_paths(&self) -> Vec<bridge_vars::Path> {
+        self.program.value_paths()
+    }
+
     /// The description of an `M` that a file or a wrapper kept without its type.
     ///
     /// That it fits is checked when it is [merged](crate::merge).

@@ -52,6 +52,8 @@ pub use attribute::{Attribute, EncodedValue, Static, StaticValue, visit_static};
 pub use bridge_derive::StatefulModule;
 pub use call::{call, set_metadata};
 pub use capture::{CALL, Capture, Sow, tensors};
+#[doc(hidden)]
+pub use capture::{CaptureInside, capture_inside};
 pub use containers::MapKey;
 pub use context::{CallContext, Initialization};
 pub use describe::{describe, is_described, materialize};
@@ -68,6 +70,8 @@ pub use mode::{
     set_mode, train, view, view_where,
 };
 pub use module_filter::ModuleFilter;
+#[doc(hidden)]
+pub use observe::{is_tabulated, tabulate_inside};
 pub use observe::{observe, observe_method};
 pub use policy::Policy;
 pub use program::Program;
@@ -82,6 +86,8 @@ pub use source::{BareTensor, BareTensorKind, Source};
 pub use split::{graphdef, split, split_by, split_dyn, state};
 pub use split_rngs::{RngBackup, fork_rngs, split_rngs, split_rngs_squeezed};
 pub use summary::{Count, Summary, SummaryRow, SummaryVariable};
+#[doc(hidden)]
+pub use tabulate::{rows_of, stand_ins};
 pub use tabulate::{tabulate, tabulate_structure};
 pub use update::{update, update_with};
 pub use value_and_grad::{gradients, value_and_grad, value_and_grad_with};

@@ -48,7 +48,11 @@ pub fn eval<M: Visit + ?Sized>(module: &M) -> Result<()> {
 /// [`GraphError::NothingToSet`] if none of them has a mode; nothing was switched then.
 #[doc(alias("set_attributes", "raise_if_not_found"))]
 pub fn set_mode<M: Visit + ?Sized>(module: &M, only: ModuleFilter, mode: Mode) -> Result<()> {
-    set_flags_of(module, only, &EVALUATION_FLAGS, mode == Mode::Eval)
+    let found = set_named(module, &only, &EVALUATION_FLAGS, mode == Mode::Eval)?;
+    match found.contains(&true) {
+        true => Ok(()),
+        false => Err(nothing_to_set(&only, &EVALUATION_FLAGS)),
+    }
 }
 
 /// A module with the same variables in another mode. The module itself stays in its own.
@@ -109,7 +113,7 @@ pub fn set_flags<M: Visit + ?Sized>(module: &M, names: &[&str], on: bool) -> Res
 /// Sets the flags of these names in the modules that a filter matches, each for itself.
 ///
 /// # Errors
-/// [`GraphError::NothingToSet`] if none of them has such a flag; nothing was set then.
+/// [`GraphError::NothingToSet`] with the names that no flag of theirs has; the others were set then.
 #[doc(alias("set_attributes", "raise_if_not_found"))]
 pub fn set_flags_of<M: Visit + ?Sized>(
     module: &M,
@@ -117,33 +121,46 @@ pub fn set_flags_of<M: Visit + ?Sized>(
     names: &[&str],
     on: bool,
 ) -> Result<()> {
+    let found = set_named(module, &only, names, on)?;
+    let missing: Vec<&str> =
+        names.iter().zip(found).filter(|(_, found)| !found).map(|(name, _)| *name).collect();
+    if missing.is_empty() { Ok(()) } else { Err(nothing_to_set(&only, &missing)) }
+}
+
+/// For each name, whether it was found.
+fn set_named<M: Visit + ?Sized>(
+    module: &M,
+    only: &ModuleFilter,
+    names: &[&str],
+    on: bool,
+) -> Result<Vec<bool>> {
     // The modules that the walk is in, and whether the filter matches them.
     let mut open: Vec<(Path, bool)> = Vec::new();
-    let mut set = 0;
+    let mut found = vec![false; names.len()];
     iter_graph(module, |path, node| {
         while open.last().is_some_and(|(module, _)| !path.starts_with(module)) {
             open.pop();
         }
-        match node {
-            GraphNode::Module(module) => open.push((path.clone(), only.matches(path, module))),
-            GraphNode::Flag(flag) => {
-                let named =
-                    matches!(path.last(), Some(PathKey::Name(name)) if names.contains(&name.as_str()));
-                if named && open.last().is_some_and(|(_, matches)| *matches) {
-                    flag.set(on);
-                    set += 1;
+        match (node, path.last()) {
+            (GraphNode::Module(module), _) => open.push((path.clone(), only.matches(path, module))),
+            (GraphNode::Flag(flag), Some(PathKey::Name(name)))
+                if open.last().is_some_and(|(_, matches)| *matches) =>
+            {
+                for (wanted, found) in names.iter().zip(&mut found) {
+                    if name == *wanted {
+                        flag.set(on);
+                        *found = true;
+                    }
                 }
             }
             _ => {}
         }
         Ok(())
     })?;
-    match set {
-        0 => Err(GraphError::NothingToSet {
-            filter: only.to_string(),
-            names: names.iter().filter(|name| !name.starts_with('<')).map(ToString::to_string).collect(),
-        }
-        .into()),
-        _ => Ok(()),
-    }
+    Ok(found)
+}
+
+fn nothing_to_set(only: &ModuleFilter, names: &[&str]) -> bridge_vars::Error {
+    let names = names.iter().filter(|name| !name.starts_with('<')).map(ToString::to_string);
+    GraphError::NothingToSet { filter: only.to_string(), names: names.collect() }.into()
 }

@@ -81,7 +81,7 @@ impl BitOr for ModuleFilter {
 impl BitAnd for ModuleFilter {
     type Output = Self;
     fn bitand(self, other: Self) -> Self {
-        let text = format!("{self} and {other}");
+        let text = format!("({self} and {other})");
         Self::new(text, move |path, module| self.matches(path, module) && other.matches(path, module))
     }
 }

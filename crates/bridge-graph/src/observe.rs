@@ -5,10 +5,13 @@ use std::rc::Rc;
 use bridge_vars::{Error, Path, Result};
 use rustc_hash::FxHashMap;
 
-use crate::{CALL, Pytree, StatefulModule, Visit, iter_modules};
+use crate::{CALL, Pytree, StatefulModule, SummaryRow, Visit, iter_modules};
 
 /// Who a thread tells of the calls of modules, for as long as one call of theirs lasts.
 pub(crate) trait Observer {
+    /// Rows of what a module runs inside that is of another kind: the first is its own.
+    fn inside(&self, path: &Path, rows: Vec<SummaryRow>);
+
     /// A module was called.
     fn called(&self, path: &Path, module: &dyn StatefulModule, call: &Observed<'_>) -> Result<()>;
 }
@@ -22,29 +25,36 @@ pub(crate) struct Observed<'a> {
 
 /// The modules of a model by identity, which a call knows itself by.
 ///
-/// Modules without a size can have one address, and are told apart from others only if they are alone.
-pub(crate) struct Places(FxHashMap<(usize, TypeId), Option<Path>>);
+/// Modules without a size, such as unit structs, can have one address: only one that is alone of its type is known.
+pub(crate) struct Places(FxHashMap<Identity, Option<Path>>);
 
 impl Places {
     pub(crate) fn of<M: Visit + ?Sized>(model: &M) -> Result<Self> {
         let mut places = FxHashMap::default();
         iter_modules(model, |path, module| {
-            let is_new = |known: &mut Option<Path>| *known = None;
-            places.entry(identity(module)).and_modify(is_new).or_insert_with(|| Some(path.clone()));
+            let again = |known: &mut Option<Path>| *known = None;
+            places.entry(identity(module)).and_modify(again).or_insert_with(|| Some(path.clone()));
             Ok(())
         })?;
         Ok(Self(places))
     }
 
-    pub(crate) fn path(&self, module: &dyn StatefulModule) -> Option<&Path> {
-        self.0.get(&identity(module))?.as_ref()
+    fn path(&self, identity: Identity) -> Option<&Path> {
+        self.0.get(&identity)?.as_ref()
     }
 }
 
 /// A module and its first field have one address, but not one type.
-fn identity(module: &dyn StatefulModule) -> (usize, TypeId) {
+type Identity = (usize, TypeId);
+
+fn identity(module: &dyn StatefulModule) -> Identity {
     let any: &dyn Any = module;
     (std::ptr::from_ref(module).addr(), any.type_id())
+}
+
+/// That of a module whose type is known.
+pub(crate) fn identity_of<M: 'static>(module: &M) -> Identity {
+    (std::ptr::from_ref(module).addr(), TypeId::of::<M>())
 }
 
 type Watched<T> = (Rc<Places>, Rc<T>);
@@ -94,7 +104,7 @@ pub(crate) fn capturing<T>(
 }
 
 /// The innermost capture of a model that the module is in, and the module's path there.
-pub(crate) fn capture_of(module: &dyn StatefulModule) -> Option<(Path, Rc<crate::capture::Captured>)> {
+pub(crate) fn capture_of(module: Identity) -> Option<(Path, Rc<crate::capture::Captured>)> {
     if !is_watched() {
         return None;
     }
@@ -109,8 +119,9 @@ pub(crate) fn capture_of(module: &dyn StatefulModule) -> Option<(Path, Rc<crate:
 /// Runs a call of a module where [`Capture`](crate::Capture) and [`tabulate`](crate::tabulate()) see it: what it takes and
 /// what it gives. Layers do it; in modules of your own it takes one line.
 ///
-/// Without anyone who looks it costs about a nanosecond. Of several modules without a size in one model, such as unit structs,
-/// none is seen: they can have one address, which is what a module is known by.
+/// Without anyone who looks it costs about a nanosecond. Modules are known by address and type. Those without a size, such as
+/// unit structs, can have one address: one is seen if it is alone of its type in the model, and one outside of the model is then
+/// taken for it.
 ///
 /// ```
 /// use bridge_graph::{StatefulModule, observe};
@@ -133,7 +144,7 @@ pub(crate) fn capture_of(module: &dyn StatefulModule) -> Option<(Path, Rc<crate:
 pub fn observe<M, In, Out, E>(module: &M, input: &In, call: impl FnOnce() -> Result<Out, E>) -> Result<Out, E>
 where
     M: StatefulModule,
-    In: Pytree,
+    In: Visit,
     Out: Pytree,
     E: From<Error>,
 {
@@ -152,28 +163,50 @@ pub fn observe_method<M, In, Out, E>(
 ) -> Result<Out, E>
 where
     M: StatefulModule,
-    In: Pytree,
+    In: Visit,
     Out: Pytree,
     E: From<Error>,
 {
     let output = call()?;
     if is_watched() {
-        tell(module, &Observed { method, input: input.as_visit(), output: &output })?;
+        tell(module, &Observed { method, input, output: &output })?;
     }
     Ok(output)
 }
 
+/// The innermost observer that knows the module, and the module's path.
+fn observer_of(module: Identity) -> Option<(Path, Rc<dyn Observer>)> {
+    if !is_watched() {
+        return None;
+    }
+    OBSERVERS.with_borrow(|observers| {
+        observers
+            .iter()
+            .rev()
+            .find_map(|(places, observer)| Some((places.path(module)?.clone(), Rc::clone(observer))))
+    })
+}
+
+/// True if a table is made of the module's calls.
+#[doc(hidden)]
+pub fn is_tabulated<M: 'static>(module: &M) -> bool {
+    observer_of(identity_of(module)).is_some()
+}
+
+/// Puts rows of what a module runs inside into the table that is made of its calls; the first is its own.
+#[doc(hidden)]
+pub fn tabulate_inside<M: 'static>(module: &M, rows: Vec<SummaryRow>) {
+    if let Some((path, observer)) = observer_of(identity_of(module)) {
+        observer.inside(&path, rows);
+    }
+}
+
 #[cold]
 fn tell(module: &dyn StatefulModule, call: &Observed<'_>) -> Result<()> {
-    let observer = OBSERVERS.with_borrow(|observers| {
-        observers.iter().rev().find_map(|(places, observer)| {
-            Some((places.path(module)?.clone(), Rc::clone(observer)))
-        })
-    });
-    if let Some((path, observer)) = observer {
+    if let Some((path, observer)) = observer_of(identity(module)) {
         observer.called(&path, module, call)?;
     }
-    match capture_of(module) {
+    match capture_of(identity(module)) {
         Some((path, captured)) => captured.output(&path, call),
         None => Ok(()),
     }

@@ -60,8 +60,8 @@ pub struct Count {
 
 impl Count {
     fn add(&mut self, other: Self) {
-        self.elements += other.elements;
-        self.bytes += other.bytes;
+        self.elements = self.elements.saturating_add(other.elements);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 
     fn of(value: &Value) -> Self {
@@ -78,8 +78,8 @@ impl Count {
     }
 
     fn of_form(form: &TensorForm) -> Self {
-        let elements = form.dims().iter().product();
-        Self { elements, bytes: elements * form.dtype().size_in_bytes() }
+        let elements = form.element_count();
+        Self { elements, bytes: elements.saturating_mul(form.dtype().size_in_bytes()) }
     }
 }
 
@@ -97,7 +97,7 @@ fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error>
 impl Summary {
     /// A table of these rows, in their order, with each variable in the row of the innermost module that it is below.
     ///
-    /// Variables below no module are the first row's, or else a row of their own.
+    /// Variables below no module are in a row of their own, the first.
     pub fn new(mut rows: Vec<SummaryRow>, leaves: impl IntoIterator<Item = (Path, Leaf)>) -> Self {
         let mut totals: BTreeMap<String, Count> = BTreeMap::new();
         for (path, leaf) in leaves {
@@ -105,8 +105,8 @@ impl Summary {
                 continue;
             }
             let place = innermost(&rows, &path).unwrap_or_else(|| {
-                rows.push(SummaryRow::new(Path::root(), ""));
-                rows.len() - 1
+                rows.insert(0, SummaryRow::new(Path::root(), ""));
+                0
             });
             let collection = leaf.kind.collection().to_owned();
             let count = Count::of(&leaf.value);

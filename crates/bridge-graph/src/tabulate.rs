@@ -5,7 +5,9 @@ use bridge_ops::shapes_only;
 use bridge_vars::{Path, Result, State, Value};
 
 use crate::observe::{Observed, Observer, Places, watch};
-use crate::{BareTensor, CALL, Field, GraphNode, RngStream, Rngs, StatefulModule, Summary, SummaryRow, Visit};
+use crate::{
+    BareTensor, CALL, Field, GraphNode, RngStream, Rngs, StatefulModule, Summary, SummaryRow, Visit,
+};
 use crate::{iter_graph, iter_modules, merge, shapes, split};
 
 /// A [`Summary`] of a module and a call of it.
@@ -47,10 +49,23 @@ use crate::{iter_graph, iter_modules, merge, shapes, split};
 pub fn tabulate<M: Field, T>(module: &M, call: impl FnOnce(&M) -> Result<T>) -> Result<Summary> {
     let (graphdef, state) = split(module)?;
     let copy = merge(&graphdef, &stand_ins(&state)?)?;
-    let calls = Rc::new(Calls { rows: RefCell::new(modules(&copy)?) });
+    let (_, rows) = rows_of(&copy, || shapes_only(|| call(&copy)))?;
+    // What the call made, as modules do that are initialised lazily.
+    let made = split(&copy)?.1.without(&state);
+    let leaves = state.iter().chain(made.iter()).map(|(path, leaf)| (path, leaf.clone()));
+    Ok(Summary::new(rows, leaves.collect::<Vec<_>>()))
+}
+
+/// What a call returns, and the rows of the modules that it calls.
+#[doc(hidden)]
+pub fn rows_of<M: Visit + ?Sized, T>(
+    module: &M,
+    call: impl FnOnce() -> Result<T>,
+) -> Result<(T, Vec<SummaryRow>)> {
+    let calls = Rc::new(Calls { rows: RefCell::new(modules(module)?) });
     let observer: Rc<dyn Observer> = calls.clone();
-    watch(Rc::new(Places::of(&copy)?), observer, || shapes_only(|| call(&copy)))?;
-    Ok(Summary::new(calls.rows.take(), state.iter().map(|(path, leaf)| (path, leaf.clone()))))
+    let output = watch(Rc::new(Places::of(module)?), observer, call)?;
+    Ok((output, calls.rows.take()))
 }
 
 /// A [`Summary`] of a module's structure and variables, without a call.
@@ -71,7 +86,8 @@ pub fn tabulate_structure<M: Visit + ?Sized>(module: &M) -> Result<Summary> {
 }
 
 /// The same leaves with tensors of one element's memory.
-fn stand_ins(state: &State) -> Result<State> {
+#[doc(hidden)]
+pub fn stand_ins(state: &State) -> Result<State> {
     state.map(|_, leaf| match &leaf.value {
         Value::Tensor(tensor) => {
             Ok(leaf.with_value(bridge_ops::stand_in(tensor.shape(), tensor.dtype(), tensor.device())?))
@@ -98,6 +114,33 @@ struct Calls {
 }
 
 impl Observer for Calls {
+    fn inside(&self, path: &Path, inside: Vec<SummaryRow>) {
+        let mut rows = self.rows.borrow_mut();
+        let mut place =
+            rows.iter().rposition(|row| row.path.starts_with(path)).map_or(rows.len(), |at| at + 1);
+        for row in inside {
+            let whole = path.concat(&row.path);
+            let known = match row.path.is_empty() {
+                true => rows.iter_mut().find(|known| known.path == whole),
+                false => rows.iter_mut().find(|known| known.path == whole && known.module == row.module),
+            };
+            match known {
+                Some(known) => {
+                    if row.path.is_empty() && !known.module.contains('(') {
+                        known.module = format!("{}({})", known.module, row.module);
+                    }
+                    known.calls += row.calls;
+                    known.inputs = known.inputs.take().or(row.inputs);
+                    known.outputs = known.outputs.take().or(row.outputs);
+                }
+                None => {
+                    rows.insert(place, SummaryRow { path: whole, ..row });
+                    place += 1;
+                }
+            }
+        }
+    }
+
     fn called(&self, path: &Path, module: &dyn StatefulModule, call: &Observed<'_>) -> Result<()> {
         let (inputs, outputs) = (shapes(call.input)?, shapes(call.output.as_visit())?);
         let mut rows = self.rows.borrow_mut();

@@ -96,7 +96,9 @@ pub fn normalize(
     let (mean, variance) = (prepare("mean", mean)?, prepare("variance", variance)?);
     if let Some(stand_in) = like(x) {
         let others = [("scale", scale), ("bias", bias)];
-        others.into_iter().try_for_each(|(name, other)| other.map_or(Ok(()), |other| prepare(name, other).map(|_| ())))?;
+        others
+            .into_iter()
+            .try_for_each(|(name, other)| other.map_or(Ok(()), |other| prepare(name, other).map(|_| ())))?;
         return prepare("x", x).and(stand_in);
     }
     let mut factor = variance.affine(1.0, epsilon)?.sqrt()?.recip()?;

@@ -11,6 +11,12 @@ pub trait Layer: BoxableLayer + Module {}
 
 impl<M: Module + StatefulModule + bridge_graph::Field> Layer for M {}
 
+impl std::fmt::Debug for dyn Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.type_name())
+    }
+}
+
 impl Module for Box<dyn Layer> {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         (**self).forward(x)

@@ -144,8 +144,8 @@ fn layers_larger_than_any_memory_have_a_table() {
 fn a_described_layer_says_what_to_do_when_it_is_called() {
     let linear = describe(&Rngs::new(0), |rngs| Linear::new(2, 3, rngs)).unwrap();
     assert_eq!(linear.kernel.leaf().unwrap().value.tensor_form().unwrap().to_string(), "f32[2, 3]");
-    let text = "expected a tensor, found a tensor that was described and is not made yet: `materialize` it, or \
-                load its value";
+    let text = "expected a tensor, found a tensor that was described and is not made yet: `materialize` it, \
+                or load its value";
     assert_eq!(linear.forward(&ones(&[1, 2])).unwrap_err().to_string(), text);
     let norm = describe(&Rngs::new(0), |rngs| BatchNorm::new(2, rngs)).unwrap();
     assert_eq!(norm.forward(&ones(&[1, 2])).unwrap_err().to_string(), text);

@@ -53,7 +53,9 @@ impl Parameter {
 /// What is there instead of a float tensor.
 fn found(leaf: &Leaf) -> String {
     match &leaf.value {
-        Value::Described(_) => format!("{}: `materialize` the model first, or load its values", describe(leaf)),
+        Value::Described(_) => {
+            format!("{}: `materialize` the model first, or load its values", describe(leaf))
+        }
         _ => describe(leaf),
     }
 }

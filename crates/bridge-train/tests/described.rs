@@ -126,8 +126,8 @@ fn weights_of_pytorch_are_laid_out_and_converted_for_a_described_model() {
     .unwrap();
     let weights = Weights::open(place.path()).unwrap().prefix("net").from_pytorch();
     let text = weights.load_into(&dense).unwrap_err().to_string();
-    let expected = "`kernel`: expected Param bf16[2, 3] (not made yet), found Param f64[2, 3] (`Weights::cast` would \
-                    convert it)";
+    let expected = "`kernel`: expected Param bf16[2, 3] (not made yet), found Param f64[2, 3] \
+                    (`Weights::cast` would convert it)";
     assert!(text.contains(expected), "{text}");
     weights.cast().load_into(&dense).unwrap();
     let kernel = dense.kernel.value().unwrap();

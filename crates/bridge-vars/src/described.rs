@@ -57,9 +57,9 @@ impl Described {
         &self.0.device
     }
 
-    /// The number of elements.
+    /// The number of elements; `usize::MAX`, if there are more.
     pub fn element_count(&self) -> usize {
-        self.form().dims().iter().product()
+        self.form().element_count()
     }
 
     /// Makes the tensor.

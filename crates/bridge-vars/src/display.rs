@@ -113,12 +113,13 @@ impl Sum {
     fn and(mut self, tree: &Tree<Leaf>) -> Self {
         let Ok(()) = tree.try_for_each(|_, leaf| {
             self.leaves += 1;
-            self.elements += match &leaf.value {
+            let elements = match &leaf.value {
                 Value::Tensor(tensor) => tensor.element_count(),
                 Value::Described(described) => described.element_count(),
                 _ => 0,
             };
-            self.bytes += bytes(&leaf.value);
+            self.elements = self.elements.saturating_add(elements);
+            self.bytes = self.bytes.saturating_add(bytes(&leaf.value));
             Ok::<_, std::convert::Infallible>(())
         });
         self
@@ -147,12 +148,12 @@ pub(crate) fn form(value: &Value) -> String {
 
 fn bytes(value: &Value) -> usize {
     match value {
-        Value::Tensor(tensor) => tensor.element_count() * tensor.dtype().size_in_bytes(),
+        Value::Tensor(tensor) => tensor.element_count().saturating_mul(tensor.dtype().size_in_bytes()),
         Value::Key(_) => 8,
         Value::Keys(keys) => 8 * keys.elements().len(),
         Value::Count(_) => 4,
         Value::Counts(counts) => 4 * counts.elements().len(),
-        Value::Described(described) => described.element_count() * described.form().dtype().size_in_bytes(),
+        Value::Described(described) => described.element_count().saturating_mul(described.form().dtype().size_in_bytes()),
         Value::Opaque(_) | Value::Absent => 0,
     }
 }

@@ -37,6 +37,11 @@ impl TensorForm {
         }
     }
 
+    /// The number of elements; `usize::MAX`, if there are more.
+    pub fn element_count(&self) -> usize {
+        self.dims().iter().fold(1, |count: usize, size| count.saturating_mul(*size))
+    }
+
     /// The sizes of the dimensions.
     pub fn dims(&self) -> Vec<usize> {
         match &self.0 {

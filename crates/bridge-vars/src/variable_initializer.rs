@@ -97,10 +97,7 @@ impl From<&Initializer> for VariableInitializer {
 /// assert_eq!(frozen.metadata.get("frozen").unwrap(), true);
 /// ```
 #[doc(alias = "nnx.with_metadata")]
-pub fn with_metadata(
-    initializer: impl Into<VariableInitializer>,
-    metadata: Metadata,
-) -> VariableInitializer {
+pub fn with_metadata(initializer: impl Into<VariableInitializer>, metadata: Metadata) -> VariableInitializer {
     let mut initializer: VariableInitializer = initializer.into();
     for (name, value) in metadata.iter() {
         initializer.metadata.set(name, value.clone());

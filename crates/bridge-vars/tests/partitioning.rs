@@ -82,8 +82,8 @@ fn without_rules_of_its_own_a_name_is_an_axis_of_the_mesh() {
 
 #[test]
 fn a_name_twice_is_an_error_and_unnamed_axes_are_not() {
-    let text = "the name `foo` is there twice in the sharding [\"foo\", \"foo\", \"baz\"]: each axis takes a name of \
-                its own";
+    let text = "the name `foo` is there twice in the sharding [\"foo\", \"foo\", \"baz\"]: each axis takes \
+                a name of its own";
     let error = Sharding::new(["foo", "foo", "baz"]).mesh_axes().unwrap_err();
     assert!(matches!(error.downcast_ref(), Some(VarsError::ShardingNameTwice { .. })));
     assert_eq!(error.to_string(), text);

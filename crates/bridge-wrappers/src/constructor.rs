@@ -28,7 +28,9 @@ impl<M> Constructor<M> {
 }
 
 impl<M, A> Constructor<M, A> {
-    pub(crate) fn of_arguments<C: Fn(&A, &Rngs) -> Result<M> + Send + Sync + 'static>(constructor: C) -> Self {
+    pub(crate) fn of_arguments<C: Fn(&A, &Rngs) -> Result<M> + Send + Sync + 'static>(
+        constructor: C,
+    ) -> Self {
         let (id, name) = (TypeId::of::<C>(), std::any::type_name::<C>());
         Self(Some(Closure { call: Arc::new(constructor), id, name }))
     }

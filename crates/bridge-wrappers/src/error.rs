@@ -53,6 +53,17 @@ pub enum WrapperError {
         /// The variable that the call looked for.
         missing: Path,
     },
+    /// A wrapped functional module was to be initialised that has its variables already.
+    #[error(
+        "this `ToStateful` of `{class}` has its variables already, among them `{path}`: leave it out of `lazy_init`, keep them \
+         by `lazy_init_missing`, or make new ones by `reinitialize`"
+    )]
+    AlreadyInitialized {
+        /// The functional module's type.
+        class: String,
+        /// One of the variables.
+        path: Path,
+    },
     /// A wrapped functional module does not have a variable.
     #[error("`{path}` is not among the wrapped module's variables{}", hint(.initialized))]
     VariableNotFound {

@@ -36,11 +36,12 @@ mod options;
 mod rngs_from_scope;
 mod to_functional;
 mod to_stateful;
+mod watched;
 mod wrapped_call;
 
 pub use error::WrapperError;
 pub use functional::{Functional, States, functional};
-pub use lazy_init::lazy_init;
+pub use lazy_init::{LazyInit, lazy_init, lazy_init_missing, reinitialize};
 pub use rngs_from_scope::rngs_from_scope;
 pub use to_functional::{ToFunctional, to_functional, to_functional_with};
 pub use to_stateful::{RngSource, StatefulCall, ToStateful};

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use bridge_functional::{FunctionalModule, Scope};
-use bridge_graph::{Field, GraphDef, Policy, Rngs};
+use bridge_graph::{Field, GraphDef, Policy, Rngs, describe};
 use bridge_vars::{Leaf, Metadata, Path, Result};
 use candle_core::{Device, Module, Tensor};
 use serde::de::DeserializeOwned;
@@ -81,7 +81,11 @@ pub fn to_functional_with<M: Field, A>(
     arguments: A,
     constructor: impl Fn(&A, &Rngs) -> Result<M> + Send + Sync + 'static,
 ) -> ToFunctional<M, A> {
-    ToFunctional { constructor: Constructor::of_arguments(constructor), arguments, options: Options::default() }
+    ToFunctional {
+        constructor: Constructor::of_arguments(constructor),
+        arguments,
+        options: Options::default(),
+    }
 }
 
 impl<M, A> ToFunctional<M, A> {
@@ -120,10 +124,7 @@ impl<M, A> ToFunctional<M, A> {
     /// Two compare by their functions' types; in files it is absent.
     #[doc(alias("metadata_fn", "to_linen_var"))]
     #[must_use]
-    pub fn metadata(
-        mut self,
-        metadata: impl Fn(&Path, &Leaf) -> Metadata + Send + Sync + 'static,
-    ) -> Self {
+    pub fn metadata(mut self, metadata: impl Fn(&Path, &Leaf) -> Metadata + Send + Sync + 'static) -> Self {
         self.options.metadata = Some(MetadataFunction::new(metadata));
         self
     }
@@ -158,12 +159,24 @@ impl<M: Field, A> ToFunctional<M, A> {
                     true => Rngs::empty(),
                     false => rngs_from_scope(scope)?,
                 };
-                let module = self.constructor.construct(&self.arguments, &rngs.with_device(device))?;
+                let rngs = rngs.with_device(device);
+                let module = match scope.is_describing() {
+                    true => {
+                        describe(&any_streams(rngs), |rngs| self.constructor.construct(&self.arguments, rngs))
+                    }
+                    false => self.constructor.construct(&self.arguments, &rngs),
+                }?;
                 init(scope, &module, &self.options, method)
             }
             None => Err(WrapperError::GraphDefMissing { path: scope.path().clone() }.into()),
         }
     }
+}
+
+/// Streams to describe a module with: any will do where the call has none.
+fn any_streams(rngs: Rngs) -> Rngs {
+    let has_streams = rngs.iter().next().is_some();
+    if has_streams { rngs } else { rngs.with_stream("default", 0) }
 }
 
 impl<M, A> FunctionalModule for ToFunctional<M, A>

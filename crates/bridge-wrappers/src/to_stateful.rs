@@ -6,13 +6,15 @@ use bridge_graph::{
     CallContext, EVALUATING, Field, Flag, Initialization, Rngs, Source, StatefulModule, Static, Structure,
     Visit, Visitor, visit_static,
 };
+use bridge_ops::is_shapes_only;
 use bridge_random::{Key, Separator};
 use bridge_vars::{
-    CollectionFilter, Error, Leaf, Name, Path, PathKey, Result, Tree, Variable, Variables, VarsError,
+    CollectionFilter, Error, Intermediate, Leaf, Name, Path, PathKey, Result, Tree, Variable, Variables,
+    VarsError,
 };
 use candle_core::{Module, Tensor};
 
-use crate::WrapperError;
+use crate::{WrapperError, watched};
 
 /// A functional module as a stateful one: it owns the variables that `init` makes.
 ///
@@ -147,13 +149,23 @@ impl<F> ToStateful<F> {
     /// Creates the variables by a call with a sample input.
     ///
     /// # Errors
-    /// What the module returns.
+    /// [`WrapperError::AlreadyInitialized`]: see [`reinitialize`](crate::reinitialize); what the module returns.
     pub fn lazy_init<In: Pytree>(self, input: &In) -> Result<Self>
     where
         F: FunctionalModule<In>,
     {
-        self.initialize(self.separated(self.draw_keys()?), false, |module, scope| module.call(scope, input))?;
+        self.check_uninitialized()?;
+        self.initialize(self.separated(self.draw_keys()?), false, |module, scope| scope.run(module, input))?;
         Ok(self)
+    }
+
+    fn check_uninitialized(&self) -> Result<()> {
+        match self.attributes().iter().next() {
+            None => Ok(()),
+            Some((path, _)) => {
+                Err(WrapperError::AlreadyInitialized { class: class_name::<F>().to_string(), path }.into())
+            }
+        }
     }
 
     /// Calls the module.
@@ -172,7 +184,10 @@ impl<F> ToStateful<F> {
     ///
     /// # Errors
     /// What `method` returns.
-    pub fn with<T>(&self, method: impl FnOnce(&F, &Scope) -> Result<T>) -> Result<T> {
+    pub fn with<T>(&self, method: impl FnOnce(&F, &Scope) -> Result<T>) -> Result<T>
+    where
+        F: 'static,
+    {
         self.options().with(method)
     }
 
@@ -226,32 +241,70 @@ impl<F> ToStateful<F> {
         keys: Option<Keys>,
         mutable: Option<CollectionFilter>,
         method: impl FnOnce(&F, &Scope) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<T>
+    where
+        F: 'static,
+    {
         let keys = self.separated(keys.map_or_else(|| self.draw_keys(), Ok)?);
         if let Some(pass) = self.context.initializing() {
-            let again = {
-                let mut last = self.initialized.lock().unwrap_or_else(PoisonError::into_inner);
-                last.replace(pass) == Some(pass)
-            };
+            let mut last = self.initialized.lock().unwrap_or_else(PoisonError::into_inner);
             // Called twice in one pass, it makes only what the first call did not.
+            let again = *last == Some(pass);
+            let failed = last.is_some_and(|last| self.context.has_failed(last));
+            if !again && !failed && !pass.is_completing() && !pass.is_replacing() {
+                self.check_uninitialized()?;
+            }
+            *last = Some(pass);
+            drop(last);
             return self.initialize(keys, again || pass.is_completing(), method);
         }
         let mutable = mutable.or_else(|| self.mutable.clone()).or_else(|| self.context.mutable());
-        let before = self.variables()?;
-        let call =
-            Call::new().keys(keys).mode(self.mode()).mutable(mutable.unwrap_or_else(CollectionFilter::none));
-        let (output, after) = call.apply(&before, |scope| method(&self.module, scope)).map_err(|error| {
-            match error.downcast_ref() {
-                Some(ScopeError::CollectionNotFound { path, .. }) if before.is_empty() => {
-                    WrapperError::NotLazilyInitialized { missing: path.clone() }.into()
-                }
-                _ => error,
+        let mutable = mutable.unwrap_or_else(CollectionFilter::none);
+        let call = Call::new().keys(keys).mode(self.mode());
+        let sows = mutable.contains(Intermediate::variable_type().collection());
+        let before = self.variables_without_sown()?;
+        let called = watched::run(self, call, mutable, &before, |scope| method(&self.module, scope));
+        let (output, after) = called.map_err(|error| match error.downcast_ref() {
+            Some(ScopeError::CollectionNotFound { path, .. }) if before.is_empty() => {
+                WrapperError::NotLazilyInitialized { missing: path.clone() }.into()
             }
+            _ => error,
         })?;
+        if sows {
+            self.forget_sown(&after);
+        }
         if !after.is_empty() {
             self.write_back(&before, &after)?;
         }
         Ok(output)
+    }
+
+    /// The variables that a call starts with: each call sows anew, so that lists do not grow from call to call.
+    fn variables_without_sown(&self) -> Result<Variables> {
+        let variables = self.variables()?;
+        let sown = Intermediate::variable_type().collection();
+        let has_sown = variables.collections().any(|collection| collection == sown);
+        Ok(match has_sown {
+            true => variables.filter_collections(|collection| collection != sown),
+            false => variables,
+        })
+    }
+
+    /// Takes away what earlier calls sowed and the last one did not.
+    fn forget_sown(&self, after: &Variables) {
+        let kind = Intermediate::variable_type();
+        let mut attributes = self.attributes();
+        let kept = after.collection(&kind.collection_name());
+        let gone: Vec<Path> = attributes
+            .iter()
+            .filter(|(_, variable)| variable.kind() == kind)
+            .filter(|(path, _)| kept.is_none_or(|kept| kept.get(path).is_none()))
+            .map(|(path, _)| path)
+            .collect();
+        if !gone.is_empty() {
+            gone.iter().for_each(|path| drop(attributes.remove(path)));
+            *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = attributes;
+        }
     }
 
     fn initialize<T>(
@@ -262,7 +315,11 @@ impl<F> ToStateful<F> {
     ) -> Result<T> {
         let call = Call::new().keys(keys).mode(self.mode());
         let before = if keeping { self.variables()? } else { Variables::default() };
-        let (output, after) = call.init_from(&before, |scope| method(&self.module, scope))?;
+        let describing = is_shapes_only() || self.rngs.is_describing();
+        let (output, after) = match describing {
+            true => call.describe_from(&before, |scope| method(&self.module, scope))?,
+            false => call.init_from(&before, |scope| method(&self.module, scope))?,
+        };
         if keeping {
             self.write_back(&before, &after)?;
         } else {
@@ -346,14 +403,17 @@ impl<F> StatefulCall<'_, F> {
     where
         F: FunctionalModule<In>,
     {
-        self.with(|module, scope| module.call(scope, input))
+        self.with(|module, scope| scope.run(module, input))
     }
 
     /// Calls any method of the module, with its scope.
     ///
     /// # Errors
     /// What `method` returns.
-    pub fn with<T>(self, method: impl FnOnce(&F, &Scope) -> Result<T>) -> Result<T> {
+    pub fn with<T>(self, method: impl FnOnce(&F, &Scope) -> Result<T>) -> Result<T>
+    where
+        F: 'static,
+    {
         self.wrapper.run(self.keys, self.mutable, method)
     }
 }

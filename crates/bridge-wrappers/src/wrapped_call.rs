@@ -1,14 +1,18 @@
 //! A call of a stateful module inside of a functional one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bridge_functional::{Mode, Scope};
 use bridge_graph::{
-    EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, iter_graph, merge_with, restart_streams,
-    split, state, variables,
+    CALL, Capture, EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, iter_graph,
+    iter_modules, merge, merge_with, restart_streams, rows_of, split, stand_ins, state, variables,
 };
 use bridge_random::Key;
-use bridge_vars::{Leaf, Name, Path, PathKey, Result, RngCount, RngKey, RngState, State, VariableType};
+use bridge_vars::{
+    Described, Filter, Intermediate, Leaf, Name, Path, PathKey, Perturbation, Result, RngCount, RngKey,
+    RngState, State, Value, VariableType,
+};
 
 use crate::WrapperError;
 use crate::lazy_init::complete;
@@ -24,6 +28,9 @@ pub(crate) fn init<M: Field, T>(
     options: &Options,
     method: impl Fn(&M) -> Result<T>,
 ) -> Result<T> {
+    if scope.is_describing() {
+        return init_described(scope, module, options, method);
+    }
     let constructed = flags(module)?;
     enter_call(scope, module)?;
     initialize_inside(module, &method)?;
@@ -31,7 +38,93 @@ pub(crate) fn init<M: Field, T>(
     let (graphdef, state) = split(module)?;
     store_all(scope, &graphdef, &state, options)?;
     enter_call(scope, module)?;
-    method(module)
+    run(scope, module, method)
+}
+
+/// The same for a module that is only described: calls run on a copy with stand-ins.
+fn init_described<M: Field, T>(
+    scope: &Scope,
+    module: &M,
+    options: &Options,
+    method: impl Fn(&M) -> Result<T>,
+) -> Result<T> {
+    let (graphdef, state) = split(module)?;
+    let copy = merge(&graphdef, &stand_ins(&state)?)?;
+    let constructed = flags(&copy)?;
+    enter_call(scope, &copy)?;
+    initialize_inside(&copy, &method)?;
+    set_flags_back(&copy, &constructed)?;
+    let (graphdef, completed) = split(&copy)?;
+    let made = completed.without(&state);
+    // Without a key, a value can be loaded and not made.
+    let unmade = |state: State| match scope.streams().next() {
+        Some(_) => Ok(state),
+        None => state.map(|_, leaf| match &leaf.value {
+            Value::Described(described) => {
+                let form = described.form();
+                Ok(leaf.with_value(Described::new(form.dims(), form.dtype(), described.device())))
+            }
+            _ => Ok(leaf.clone()),
+        }),
+    };
+    store_all(scope, &graphdef, &unmade(State::merge([state, made])?)?, options)?;
+    enter_call(scope, &copy)?;
+    run(scope, &copy, method)
+}
+
+/// Runs a method of the module, seen by whoever looks at the functional call.
+fn run<M: Field, T>(scope: &Scope, module: &M, method: impl Fn(&M) -> Result<T>) -> Result<T> {
+    let (sown, perturbed) = (Intermediate::variable_type(), Perturbation::variable_type());
+    let given = scope.subtree(&perturbed.collection_name());
+    let sows = scope.is_mutable_collection(sown.collection());
+    let perturbs = scope.is_mutable_collection(perturbed.collection()) || given.is_some();
+    let call = || match scope.is_summarizing() {
+        false => method(module),
+        true => {
+            let (output, rows) = rows_of(module, || method(module))?;
+            scope.summarize_inside(rows);
+            Ok(output)
+        }
+    };
+    if !sows && !perturbs {
+        return call();
+    }
+    let mut capture = if perturbs { Capture::of::<Perturbation>() } else { Capture::of::<Intermediate>() };
+    if sows && perturbs {
+        capture = capture.and::<Intermediate>();
+    }
+    if scope.is_capturing() {
+        capture = capture.outputs::<Intermediate>();
+    }
+    if let Some(given) = given {
+        capture = capture.init(&State::from(given));
+    }
+    let (output, captured) = capture.run(module, |_| call())?;
+    store_captured(scope, module, &captured)?;
+    Ok(output)
+}
+
+/// Puts what was captured inside of the module where the functional module would have put it.
+fn store_captured<M: Field>(scope: &Scope, module: &M, captured: &State) -> Result<()> {
+    if captured.is_empty() {
+        return Ok(());
+    }
+    let mut classes: BTreeMap<Path, &'static str> = BTreeMap::new();
+    iter_modules(module, |path, module| {
+        classes.insert(path.clone(), module.type_name());
+        Ok(())
+    })?;
+    let is_call = |key: &PathKey| matches!(key, PathKey::Name(name) if name == CALL);
+    captured.tree().try_for_each(|path, leaf| {
+        if !scope.is_mutable_collection(leaf.kind.collection()) {
+            return Ok(());
+        }
+        let Some(at) = path.keys().iter().position(is_call) else { return scope.put(path, leaf.clone()) };
+        let of: Path = path.keys().iter().take(at).cloned().collect();
+        // The wrapper's own output is captured by the functional call.
+        let wanted = !of.is_empty() && classes.get(&of).is_some_and(|class| scope.captures(&of, class, CALL));
+        if wanted { scope.put(path, leaf.clone()) } else { Ok(()) }
+    })
 }
 
 /// Creates what is created lazily inside a module that was just constructed, and leaves everything else
@@ -70,7 +163,12 @@ pub(crate) fn apply<M: Field, T>(
     options: &Options,
     method: impl Fn(&M) -> Result<T>,
 ) -> Result<T> {
-    let before = stored_state(scope)?;
+    let before = stored_state(scope, &graphdef)?;
+    if scope.is_describing() {
+        let copy = merge(&graphdef, &stand_ins(&before)?)?;
+        enter_call(scope, &copy)?;
+        return run(scope, &copy, method);
+    }
     let (module, _) = merge_with(&graphdef, &before, options.policy)?;
     let streams = scope.streams().filter(|_| !options.skip_rng);
     let keys = streams.map(|stream| Ok((stream.clone(), scope.make_rng(stream)?)));
@@ -91,9 +189,9 @@ pub(crate) fn apply<M: Field, T>(
             store_all(scope, &graphdef, &made, options)?;
         }
         enter_call(scope, &module)?;
-        return method(&module);
+        return run(scope, &module, method);
     }
-    let output = method(&module)?;
+    let output = run(scope, &module, &method)?;
     if !stored.is_empty() {
         set_flags_back(&module, &stored)?;
     }
@@ -212,9 +310,7 @@ fn write_back<M: Field>(
     for (path, leaf) in changed {
         let stored = match leaf.kind.is(RngState::variable_type()) {
             true => stores_stream(scope, &leaf, keys),
-            false => {
-                !options.drop_immutable_writes || scope.is_mutable_collection(leaf.kind.collection())
-            }
+            false => !options.drop_immutable_writes || scope.is_mutable_collection(leaf.kind.collection()),
         };
         if stored {
             scope.put(&path, options.stored(&path, leaf))?;
@@ -234,9 +330,21 @@ fn stores_stream(scope: &Scope, leaf: &Leaf, keys: &[(Name, Key)]) -> bool {
 }
 
 /// Everything that the collections hold for this module, in one tree.
-fn stored_state(scope: &Scope) -> Result<State> {
-    let collections = scope.collections().into_iter().filter(|collection| *collection != NNX);
-    let stored = collections.filter_map(|collection| scope.subtree(&collection).map(State::from));
+///
+/// What calls left behind to be looked at is no part of it, unless the module has a variable there.
+fn stored_state<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<State> {
+    let mut stored = Vec::new();
+    for collection in scope.collections().into_iter().filter(|collection| *collection != NNX) {
+        let Some(tree) = scope.subtree(&collection) else { continue };
+        let left_behind = [Intermediate::variable_type(), Perturbation::variable_type()];
+        stored.push(match left_behind.iter().any(|kind| collection == kind.collection()) {
+            false => State::from(tree),
+            true => {
+                let own = graphdef.variable_paths();
+                State::from(tree).filter(Filter::new(move |path, _| own.binary_search(path).is_ok()))
+            }
+        });
+    }
     let mut state = State::merge(stored)?;
     // What wrapped modules inside keep in `nnx` is part of the state; this module's own description is not.
     if let Some(mut nnx) = scope.subtree(&NNX) {
@@ -249,12 +357,7 @@ fn stored_state(scope: &Scope) -> Result<State> {
 }
 
 /// Stores a module at `init`. What could not be stored would be missing at `apply`.
-fn store_all<M>(
-    scope: &Scope,
-    graphdef: &GraphDef<M>,
-    state: &State,
-    options: &Options,
-) -> Result<()> {
+fn store_all<M>(scope: &Scope, graphdef: &GraphDef<M>, state: &State, options: &Options) -> Result<()> {
     store_graphdef(scope, graphdef)?;
     let mut collections: Vec<String> = Vec::new();
     state.tree().try_for_each(|path, leaf| {

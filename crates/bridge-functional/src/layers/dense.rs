@@ -72,8 +72,10 @@ impl FunctionalModule for Dense {
 
     /// `x` of shape `[.., inputs]`; the result has shape `[.., features]`.
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
-        // The operator says what is wrong with an input that has no dimension.
-        let inputs = x.dims().last().copied().unwrap_or_default();
+        let Some(&inputs) = x.dims().last() else {
+            let (expected, found) = ("shape [.., inputs]".into(), x.shape().clone());
+            return Err(bridge_ops::Error::Shape { operator: "Dense", argument: "x", expected, found }.into());
+        };
         let (dtype, device) = (self.param_dtype, x.device());
         let shape = (inputs, self.features);
         let kernel = scope.param(Name::from_static(&"kernel"), &self.kernel_init, shape, dtype, device)?;

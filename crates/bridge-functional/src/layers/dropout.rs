@@ -1,3 +1,4 @@
+use bridge_random::key;
 use bridge_vars::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,7 @@ impl FunctionalModule for Dropout {
         }
         // Nothing is drawn where nothing is left to chance.
         if self.rate == 1. {
-            return Ok(x.zeros_like()?);
+            return Ok(bridge_ops::dropout_with_key(x, self.rate, key(0), &self.broadcast_dims)?);
         }
         let key = scope.make_rng(&self.rng_collection)?;
         Ok(bridge_ops::dropout_with_key(x, self.rate, key, &self.broadcast_dims)?)

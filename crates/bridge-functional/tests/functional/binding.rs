@@ -17,7 +17,9 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        Self { layers: [3, 4].map(|features| Sequential::new((Dense::new(features), BatchNorm::new()))).into() }
+        Self {
+            layers: [3, 4].map(|features| Sequential::new((Dense::new(features), BatchNorm::new()))).into(),
+        }
     }
 }
 
@@ -49,7 +51,8 @@ fn a_bound_module_gives_what_apply_gives() {
         assert_eq!(to_vec(&bound.call(&input()).unwrap()), expected);
     }
     // Parts in lists have their variables too.
-    let hidden = bound.with(|model, scope| scope.children("layers", &model.layers)?[0].call(&input())).unwrap();
+    let hidden =
+        bound.with(|model, scope| scope.children("layers", &model.layers)?[0].call(&input())).unwrap();
     let first = variables.subtree("layers_0").unwrap();
     assert_eq!(to_vec(&hidden), to_vec(&model.layers[0].eval().apply(&first, &input()).unwrap()));
 }

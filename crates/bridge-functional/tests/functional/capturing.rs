@@ -115,9 +115,8 @@ fn other_collections_are_as_mutable_as_without() {
 #[test]
 fn a_method_of_the_model_itself_can_be_captured() {
     let call = Call::new().capture_intermediates_where(|_, _, method| method == "test");
-    let (_, state) = call
-        .apply(&Variables::default(), |scope| scope.run_named(&Bar, "test", &scalar(1.)))
-        .unwrap();
+    let (_, state) =
+        call.apply(&Variables::default(), |scope| scope.run_named(&Bar, "test", &scalar(1.))).unwrap();
     assert_eq!(paths(&state), ["intermediates.test.0"]);
     assert_eq!(values(&state, "intermediates", "test.0"), [2.]);
 }

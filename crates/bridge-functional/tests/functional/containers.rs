@@ -262,5 +262,8 @@ fn a_boxed_module_has_the_variables_of_its_module() {
     let boxed = BoxedModule::new(dense(3));
     assert!(boxed.init(key(0), &x).unwrap().identical(&variables).unwrap());
     let twice = BoxedModule::new(boxed.clone());
-    assert_eq!(to_vec(&twice.apply(&variables, &x).unwrap()), to_vec(&dense(3).apply(&variables, &x).unwrap()));
+    assert_eq!(
+        to_vec(&twice.apply(&variables, &x).unwrap()),
+        to_vec(&dense(3).apply(&variables, &x).unwrap())
+    );
 }

@@ -58,12 +58,51 @@ fn no_memory_is_taken_for_variables_or_outputs() {
 }
 
 #[test]
+fn no_memory_is_taken_in_training_either() {
+    let model = Body(|scope, x| {
+        let x = scope.call(&BatchNorm::new(), x)?;
+        let x = scope.call(&Dropout::new(0.5), &x)?;
+        let x = scope.perturb("h", &x)?;
+        scope.sow("intermediates", "h", &x)?;
+        Ok(x)
+    });
+    let x = input((HUGE, HUGE));
+    for dtype in [DType::F32, DType::BF16] {
+        let x = stand_in((HUGE, HUGE), dtype, &device()).unwrap();
+        let norm = BatchNorm::new().param_dtype(dtype).train().describe(key(0), &x).unwrap();
+        assert_eq!(norm.get("batch_stats", "mean").unwrap().value.tensor_form().unwrap().dtype(), DType::F32);
+    }
+    let call = Call::new().keys(key(0)).mode(Mode::Train).mutable(true).capture_intermediates();
+    let (y, variables) = call.describe(|scope| scope.run(&model, &x)).unwrap();
+    assert_eq!(y.dims(), [HUGE, HUGE]);
+    assert_described(&variables);
+    for (collection, path) in
+        [("perturbations", "h"), ("intermediates", "h.0"), ("intermediates", "__call__.0")]
+    {
+        assert_eq!(dims(&variables, collection, path), [HUGE, HUGE], "{path}");
+    }
+}
+
+#[test]
 fn a_batch_of_any_size_has_the_parameters_of_one() {
     let variables = Dense::new(128).describe(key(0), &input((1 << 30, 128))).unwrap();
     let made = variables.materialize().unwrap();
     let expected = Dense::new(128).init(key(0), &ones(&[1, 128])).unwrap();
     assert_eq!(dims(&made, "params", "kernel"), [128, 128]);
     assert!(made.identical(&expected).unwrap());
+}
+
+#[test]
+fn real_inputs_and_stand_ins_can_be_mixed() {
+    let f = |small: Tensor, large: Tensor| {
+        move |scope: &Scope| {
+            assert_eq!(scope.call(&Dense::new(2), &small)?.dims(), [1, 2]);
+            scope.call(&Dense::new(4), &large).map(|_| ())
+        }
+    };
+    let described = describe(f(ones(&[1, 3]), input((1 << 30, 5))));
+    let expected = init(f(ones(&[1, 3]), ones(&[1, 5]))).unwrap();
+    assert!(described.materialize().unwrap().identical(&expected).unwrap());
 }
 
 /// Describes and makes the variables of a module; they are those of `init`, key for key and bit for bit.
@@ -88,7 +127,8 @@ fn check<F: FunctionalModule<Output = Tensor>>(module: &F, keys: impl Into<Keys>
 #[test]
 fn what_is_described_is_made_as_init_makes_it() {
     let normal = Initializer::Normal { stddev: 1. };
-    let block = Sequential::new((Dense::new(3).bias_init(normal.clone()), BatchNorm::new(), Activation::Silu));
+    let block =
+        Sequential::new((Dense::new(3).bias_init(normal.clone()), BatchNorm::new(), Activation::Silu));
     let nested = Sequential::new((block.clone(), Dropout::new(0.5), block.clone(), Dense::new(2)));
     check(&nested, [("params", key(0)), ("dropout", key(1))]);
     check(&nested, key(0).with_scheme(Scheme::Legacy));
@@ -104,6 +144,7 @@ fn what_is_described_is_made_as_init_makes_it() {
             scope.call(&Dense::new(5), &x)?;
             let normal = Initializer::Normal { stddev: 1. };
             scope.param("own", &normal, 3, DType::F64, x.device())?;
+            scope.perturb("hidden", &x)?;
             scope.variable("memory", "sevens", || scope.full(7., (2, 2), DType::F32, x.device()))?;
             Ok(x)
         }),
@@ -191,6 +232,40 @@ fn what_depends_on_the_input_can_be_loaded_but_not_made() {
 }
 
 #[test]
+fn what_is_set_or_sown_can_be_loaded_but_not_made() {
+    let refused = |path: &str, f: &dyn Fn(&Scope) -> Result<()>| {
+        let (_, described) = Call::new().keys(key(0)).mutable(true).describe(f).unwrap();
+        assert_described(&described);
+        assert_error::<_, VarsError>(
+            described.materialize(),
+            &format!(
+                "at `{path}`: f32[2] is not made yet, and how to make it is not known: load its value, or describe it \
+                 with random keys"
+            ),
+        );
+    };
+    let x = input(2);
+    let fives = |scope: &Scope| scope.variable("state", "v", || scope.full(5., 2, DType::F32, &device()));
+    // What was there before it was set would be wrong.
+    refused("state.v", &|scope| {
+        let fives = fives(scope)?;
+        fives.set((fives.get()? + 1.)?)
+    });
+    refused("state.v", &|scope| {
+        let kind = fives(scope)?.leaf()?.kind;
+        scope.put(&"v".into(), bridge_vars::Leaf::new(kind, &x))
+    });
+    refused("intermediates.h.0", &|scope| scope.sow("intermediates", "h", &x).map(|_| ()));
+    refused("losses.l", &|scope| {
+        let zeros = || Ok(x.zeros_like()?);
+        scope.sow_with("losses", "l", &x, zeros, |sum, value| Ok((sum + value)?)).map(|_| ())
+    });
+    // What was not set is made.
+    let (_, described) = Call::new().describe(|scope| fives(scope).map(|_| ())).unwrap();
+    assert_eq!(values(&described.materialize().unwrap(), "state", "v"), [5., 5.]);
+}
+
+#[test]
 fn a_shape_that_the_module_would_not_make_is_an_error_already() {
     let f = |scope: &Scope| scope.param_with("x", Some(&Shape::from(2)), |_| Ok(ones(&[3])));
     assert_error::<_, ScopeError>(
@@ -198,7 +273,7 @@ fn a_shape_that_the_module_would_not_make_is_an_error_already() {
         "parameter `x`: the module makes it [2], the variables hold [3]: they belong to another configuration or input",
     );
     let error = Dense::new(2).describe(key(0), &input(())).unwrap_err();
-    assert_eq!(error.to_string(), "linear: `x` must have shape [..., 0], found []");
+    assert_eq!(error.to_string(), "Dense: `x` must have shape [.., inputs], found []");
     assert_error::<_, ScopeError>(
         Call::new().describe(|scope| {
             param(scope, "x")?;

@@ -205,7 +205,8 @@ fn an_interceptor_can_recover_from_an_error() {
             call.run()
         });
     assert_eq!(of_seven(call, &Failing).unwrap(), 0.);
-    let text = "`failed` is there twice: give one another name, or keep the first in a handle and use it again";
+    let text =
+        "`failed` is there twice: give one another name, or keep the first in a handle and use it again";
     // The second attempt meets the same interceptors.
     assert_eq!(log.lines(), ["inner", &format!("0 {text}"), "inner", &format!("1 {text}")]);
 }

@@ -64,7 +64,8 @@ fn init_of_a_method_makes_what_it_needs() {
     let (_, made) = call.init(|scope| scope.run_named(&model, "encode", &x)).unwrap();
     assert_eq!(paths(&made), ["params.encoder.bias", "params.encoder.kernel"]);
     let whole = variables();
-    let encoder = whole.filter(bridge_vars::Filter::path_in(["params.encoder.bias", "params.encoder.kernel"]));
+    let encoder =
+        whole.filter(bridge_vars::Filter::path_in(["params.encoder.bias", "params.encoder.kernel"]));
     assert!(made.identical(&encoder).unwrap());
 }
 
@@ -95,9 +96,9 @@ fn an_unknown_method_says_which_there_are() {
          `FunctionalModule::methods`, or call it in a closure",
     );
     let in_child = |scope: &Scope| {
-        scope.child_named("outer", ())?.with(|(), scope| {
-            scope.child_named("encoder", Dense::new(2))?.call_method("forward", &x)
-        })
+        scope
+            .child_named("outer", ())?
+            .with(|(), scope| scope.child_named("encoder", Dense::new(2))?.call_method("forward", &x))
     };
     assert_error::<_, ScopeError>(
         apply(in_child),

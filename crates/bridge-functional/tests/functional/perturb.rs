@@ -105,7 +105,10 @@ fn a_perturbation_that_is_missing_is_made_where_it_may_be() {
 fn a_perturbation_of_another_form_says_where() {
     let error = model().apply(&perturbation("inner.before", &ones(&[3])), &ones(&[2])).unwrap_err();
     let error = error.to_string();
-    assert!(error.starts_with("at `inner.before`: ") && error.contains("[2]") && error.contains("[3]"), "{error}");
+    assert!(
+        error.starts_with("at `inner.before`: ") && error.contains("[2]") && error.contains("[3]"),
+        "{error}"
+    );
     let mut counted = Variables::default();
     counted.insert(&"inner.before".into(), Perturbation::leaf(1)).unwrap();
     let error = model().apply(&counted, &ones(&[2])).unwrap_err().to_string();

@@ -2,9 +2,7 @@
 
 use bridge_functional::{BatchNorm, Call, Dense, FunctionalModule, Keys, Scope, ScopeError, ScopeVariable};
 use bridge_random::{Initializer, Key, PathItem, Separator, fold_static, key};
-use bridge_vars::{
-    Cache, Leaf, Node, Param, Path, PathKey, Result, Tree, Variables, with_partitioning,
-};
+use bridge_vars::{Cache, Leaf, Node, Param, Path, PathKey, Result, Tree, Variables, with_partitioning};
 use candle_core::DType;
 
 use crate::support::{
@@ -272,7 +270,10 @@ fn a_scope_stores_nothing_after_its_call() {
         refused(at, param(&scope, "x").map(|_| ()));
         refused(at, scope.variable("cache", "y", || Ok(1)).map(|_| ()));
         refused(at, scope.sow("intermediates", "h", 1).map(|_| ()));
-        refused(at, scope.sow_with("losses", "l", &scalar(1.), || Ok(scalar(0.)), |a, b| Ok((a + b)?)).map(|_| ()));
+        refused(
+            at,
+            scope.sow_with("losses", "l", &scalar(1.), || Ok(scalar(0.)), |a, b| Ok((a + b)?)).map(|_| ()),
+        );
         refused(at, scope.perturb("p", &scalar(1.)).map(|_| ()));
         refused(at, seen.set(2));
         refused(at, scope.child_named("b", ()).map(|_| ()));
@@ -328,9 +329,9 @@ fn a_child_called_twice_keeps_its_parameters_and_draws_new_keys() {
 fn the_names_of_a_path_are_kept_apart_where_that_was_asked_for() {
     let drawn = |keys: Keys, outer: &'static str, inner: &'static str| -> Key {
         draw(keys, |scope| {
-            scope.child_named(outer, ())?.with(|(), scope| {
-                scope.child_named(inner, ())?.with(|(), scope| scope.make_rng("params"))
-            })
+            scope
+                .child_named(outer, ())?
+                .with(|(), scope| scope.child_named(inner, ())?.with(|(), scope| scope.make_rng("params")))
         })
     };
     let flax = || Keys::from(key(0));

@@ -24,7 +24,8 @@ impl DenseLora {
         let factor = |name: &'static str, shape: (usize, usize)| {
             scope.param(name, &Initializer::Ones, shape, DType::F32, x.device())
         };
-        Ok(x.matmul(&factor("A", (inputs, self.rank))?)?.matmul(&factor("B", (self.rank, self.dense.features))?)?)
+        Ok(x.matmul(&factor("A", (inputs, self.rank))?)?
+            .matmul(&factor("B", (self.rank, self.dense.features))?)?)
     }
 }
 
@@ -85,8 +86,8 @@ fn children_of_a_module_with_a_shared_scope_are_the_wrappers() {
         scope.share_scope(&child, &ones(&[1, 2])).map(|_| ())
     })
     .unwrap();
-    let expected =
-        ["child.bias", "child.kernel", "main.child.bias", "main.child.kernel"].map(|path| format!("params.{path}"));
+    let expected = ["child.bias", "child.kernel", "main.child.bias", "main.child.kernel"]
+        .map(|path| format!("params.{path}"));
     assert_eq!(paths(&variables), expected);
 }
 
@@ -109,7 +110,9 @@ fn modules_of_one_scope_count_their_children_together() {
 fn modules_of_one_scope_can_not_use_one_name() {
     let x = ones(&[1, 4]);
     let text = |path: &str| {
-        format!("`{path}` is there twice: give one another name, or keep the first in a handle and use it again")
+        format!(
+            "`{path}` is there twice: give one another name, or keep the first in a handle and use it again"
+        )
     };
     let check = |path: &str, f: &dyn Fn(&Scope) -> Result<()>| {
         assert_error::<_, ScopeError>(init(f), &text(path));
@@ -140,9 +143,9 @@ fn a_child_that_others_use_stays_where_it_was_named() {
     let f = |scope: &Scope| {
         let shared = scope.child_named("a", Dense::new(2))?;
         let b = scope.child_named("b", ())?.with(|(), scope| outer(scope, &shared, &x))?;
-        scope.child_named("c", ())?.with(|(), scope| {
-            scope.child_named("deep", ())?.with(|(), scope| outer(scope, &shared, &b))
-        })
+        scope
+            .child_named("c", ())?
+            .with(|(), scope| scope.child_named("deep", ())?.with(|(), scope| outer(scope, &shared, &b)))
     };
     let (y, variables) = Call::new().keys(key(0)).init(f).unwrap();
     let kernels: Vec<_> = paths(&variables).into_iter().filter(|path| path.ends_with("kernel")).collect();
@@ -158,9 +161,8 @@ fn either_user_of_a_shared_child_finds_its_parameters() {
         let x = &x;
         move |scope: &Scope| {
             let shared = scope.child_named("shared", Dense::new(2))?;
-            with.iter().try_fold(x.clone(), |x, name| {
-                scope.child_named(*name, ())?.with(|(), _| shared.call(&x))
-            })
+            with.iter()
+                .try_fold(x.clone(), |x, name| scope.child_named(*name, ())?.with(|(), _| shared.call(&x)))
         }
     };
     let (_, variables) = Call::new().keys(key(0)).init(run(&["a", "b"])).unwrap();

@@ -173,6 +173,19 @@ fn sown_values_go_on_from_those_that_are_passed_in() {
 }
 
 #[test]
+fn a_sown_name_is_there_afterwards() {
+    sown(&Variables::default(), true, |scope| {
+        assert!(!scope.has_variable("intermediates", "h"));
+        twice(scope, &scalar(1.))?;
+        sum(scope, "losses", "l", &scalar(5.))?;
+        assert!(scope.has_variable("intermediates", "h") && scope.has_variable("losses", "l"));
+        assert!(!scope.has_variable("losses", "h"));
+        assert_eq!(scope.subtree(&"intermediates".into()).unwrap().len(), 2);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_child_called_twice_sows_into_one_list() {
     let state = sown(&Variables::default(), "intermediates", |scope| {
         let child = scope.child_named("a", Body(twice))?;
@@ -247,9 +260,8 @@ fn a_sum_that_fails_says_where() {
     };
     let error = Call::new().mutable("losses").apply(&Variables::default(), f).unwrap_err().to_string();
     assert!(error.starts_with("at `a`: ") && error.contains("[2]"), "{error}");
-    let counted = sown(&Variables::default(), "losses", |scope| {
-        scope.variable("losses", "l", || Ok(1)).map(|_| ())
-    });
+    let counted =
+        sown(&Variables::default(), "losses", |scope| scope.variable("losses", "l", || Ok(1)).map(|_| ()));
     let f = |scope: &Scope| sum(scope, "losses", "l", &scalar(1.));
     let error = Call::new().mutable("losses").apply(&counted, f).unwrap_err().to_string();
     assert_eq!(error, "at `l`: expected a tensor, found a count");

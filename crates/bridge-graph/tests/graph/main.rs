@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 mod boxes;
+mod captured_names;
 mod capturing;
 mod containers;
 mod cycles;

@@ -175,8 +175,8 @@ fn filters_say_what_they_are() {
     assert_eq!(print(ModuleFilter::below("blocks.0")), "in `blocks.0`");
     assert_eq!(print(!ModuleFilter::at("a")), "not at `a`");
     let both = (ModuleFilter::at("a") | ModuleFilter::at("b")) & !ModuleFilter::of::<Norm>();
-    assert_eq!(print(both.clone()), "(at `a` or at `b`) and not of type `Norm`");
-    assert_eq!(format!("{both:?}"), "ModuleFilter((at `a` or at `b`) and not of type `Norm`)");
+    assert_eq!(print(both.clone()), "((at `a` or at `b`) and not of type `Norm`)");
+    assert_eq!(format!("{both:?}"), "ModuleFilter(((at `a` or at `b`) and not of type `Norm`))");
 }
 
 #[test]

@@ -96,7 +96,12 @@ impl Dropout {
         }
         // Nothing is drawn where nothing is left to chance.
         if self.rate == 1. {
-            return Ok(x.zeros_like()?);
+            return Ok(bridge_ops::dropout_with_key(
+                x,
+                self.rate,
+                bridge_random::key(0),
+                &self.broadcast_dims,
+            )?);
         }
         Ok(bridge_ops::dropout_with_key(x, self.rate, key()?, &self.broadcast_dims)?)
     }

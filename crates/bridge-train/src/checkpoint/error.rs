@@ -142,7 +142,9 @@ pub enum CheckpointError {
         name: String,
     },
     /// A tensor that was described and is not made.
-    #[error("`{path}` of the part `{part}` is {form}, not made yet: `materialize` the model before it is saved")]
+    #[error(
+        "`{path}` of the part `{part}` is {form}, not made yet: `materialize` the model before it is saved"
+    )]
     NotMade {
         /// The part.
         part: String,

@@ -4,7 +4,9 @@ use bridge_functional::{Call, FunctionalModule, Scope, ScopeError};
 use bridge_graph::{Rngs, Shared, StatefulModule, state};
 use bridge_random::key;
 use bridge_vars::{Cache, Param, Result, Variable, Variables};
-use bridge_wrappers::{ToFunctional, ToStateful, lazy_init, to_functional};
+use bridge_wrappers::{
+    ToFunctional, ToStateful, WrapperError, lazy_init, lazy_init_missing, reinitialize, to_functional,
+};
 use candle_core::{Module, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +71,11 @@ fn of_a_whole_module() {
         model.decoders[1].with(|methods, scope| methods.first(scope, &model.encoder.call(&x)?))
     })
     .unwrap();
-    assert_eq!(y.dims(), [5, 2]);
+    assert_eq!(y.output.dims(), [5, 2]);
+    let created: Vec<String> = y.created.iter().map(ToString::to_string).collect();
+    let expected =
+        ["decoders.0.first.bias", "decoders.0.first.kernel", "encoder.norm.mean", "encoder.weight"];
+    assert!(expected.iter().all(|path| created.iter().any(|made| made == path)), "{created:?}");
     let paths = paths(&state(&model).unwrap());
     let params = ["decoders.0.first.bias", "decoders.0.first.kernel"];
     assert!(paths.iter().filter(|path| path.contains("first")).eq(&params), "{paths:?}");
@@ -115,11 +121,21 @@ fn twice_in_one_pass_makes_only_what_is_new() {
 fn another_pass_makes_everything_anew() {
     let model = ToStateful::new(Methods, &rngs()).unwrap();
     let x = input();
-    let init = || {
-        lazy_init(&model, |model| model.call(&x)).unwrap();
-        model.variable("first.kernel").unwrap()
-    };
-    let (first, second) = (init(), init());
+    let made = lazy_init(&model, |model| model.call(&x)).unwrap().created;
+    let first = model.variable("first.kernel").unwrap();
+    // Not unless it is asked for.
+    let error = lazy_init(&model, |model| model.call(&x)).unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(WrapperError::AlreadyInitialized { .. })), "{error}");
+    assert!(
+        error.to_string().contains("`Methods`") && error.to_string().contains("`reinitialize`"),
+        "{error}"
+    );
+    assert!(first.is_same(&model.variable("first.kernel").unwrap()));
+    let kept = lazy_init_missing(&model, |model| model.call(&x)).unwrap();
+    assert!(kept.created.is_empty() && first.is_same(&model.variable("first.kernel").unwrap()));
+    let again = reinitialize(&model, |model| model.call(&x)).unwrap();
+    assert_eq!(again.created, made);
+    let second = model.variable("first.kernel").unwrap();
     assert!(!first.is_same(&second));
     let drawn = |variable: &Variable| variable.value().unwrap().to_vec2::<f32>().unwrap();
     assert_ne!(drawn(&first), drawn(&second));
@@ -130,8 +146,9 @@ fn ends_whatever_happens() {
     let x = input();
     let model = ToStateful::new(Methods, &rngs()).unwrap().lazy_init(&x).unwrap();
     let kernel = model.variable("first.kernel").unwrap();
-    let failed: Result<()> = lazy_init(&model, |_| Err(ScopeError::NameInUse { path: "x".into() }.into()));
-    failed.unwrap_err();
+    let fail =
+        |_: &ToStateful<Methods>| -> Result<()> { Err(ScopeError::NameInUse { path: "x".into() }.into()) };
+    lazy_init(&model, fail).unwrap_err();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         lazy_init(&model, |_| -> Result<()> { panic!("on purpose") })
     }));

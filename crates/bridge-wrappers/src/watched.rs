@@ -1,0 +1,68 @@
+//! A functional call inside of a stateful module, seen by whoever looks at that.
+
+use bridge_functional::{Call, Scope};
+use bridge_graph::{CALL, CaptureInside, capture_inside, is_tabulated, tabulate_inside};
+use bridge_ops::is_shapes_only;
+use bridge_vars::{CollectionFilter, Intermediate, Leaf, Path, PathKey, Result, Tree, Variables};
+
+/// Runs a call of the functional module in a wrapper: what it returns, and what is mutable after it.
+///
+/// A capture around the wrapper gets what is sown, perturbed and given inside, and a table its rows.
+pub(crate) fn run<W: 'static, T>(
+    wrapper: &W,
+    call: Call,
+    mutable: CollectionFilter,
+    before: &Variables,
+    f: impl FnOnce(&Scope) -> Result<T>,
+) -> Result<(T, Variables)> {
+    let capture = capture_inside(wrapper);
+    if capture.is_none() && !is_shapes_only() {
+        return call.mutable(mutable).apply(before, f);
+    }
+    let (call, asked, before) = match &capture {
+        Some(capture) => prepare(capture, call, before)?,
+        None => (call, CollectionFilter::none(), before.clone()),
+    };
+    let call = call.mutable(mutable.union(&asked));
+    let (output, after) = match is_shapes_only() {
+        true => {
+            let (output, after, rows) = call.apply_shapes(&before, f)?;
+            if is_tabulated(wrapper) {
+                tabulate_inside(wrapper, rows);
+            }
+            (output, after)
+        }
+        false => call.apply(&before, f)?,
+    };
+    if let Some(capture) = &capture {
+        after.tree().try_for_each(|path, leaf| give(capture, path, leaf))?;
+    }
+    Ok((output, after.filter_collections(|collection| mutable.contains(collection))))
+}
+
+/// The call with what is captured being mutable, and the variables with what was given.
+fn prepare(
+    capture: &CaptureInside,
+    call: Call,
+    before: &Variables,
+) -> Result<(Call, CollectionFilter, Variables)> {
+    let asked =
+        capture.kinds().iter().fold(CollectionFilter::none(), |asked, kind| asked | kind.collection());
+    let call = if capture.outputs().is_some() { call.capture_intermediates() } else { call };
+    let mut before = before.clone();
+    if let Some(given @ Tree::Node(_)) = capture.given() {
+        given.try_for_each(|path: &Path, leaf: &Leaf| before.insert(path, leaf.clone()).map(|_| ()))?;
+    }
+    Ok((call, asked, before))
+}
+
+fn give(capture: &CaptureInside, path: &Path, leaf: &Leaf) -> Result<()> {
+    let is_output = leaf.kind == Intermediate::variable_type()
+        && path.keys().iter().any(|key| matches!(key, PathKey::Name(name) if name == CALL));
+    let below: Path = path.keys().iter().skip(1).cloned().collect();
+    match capture.outputs() {
+        Some(kind) if is_output => capture.put(&below, Leaf { kind, ..leaf.clone() }),
+        _ if !is_output && capture.kinds().contains(&leaf.kind) => capture.put(&below, leaf.clone()),
+        _ => Ok(()),
+    }
+}
