@@ -9,7 +9,7 @@ use candle_bridge::random::{self, Initializer, key};
 use candle_bridge::stateful::{Linear, LinearConfig};
 use candle_bridge::train::{load, save};
 use candle_bridge::vars::Result;
-use candle_bridge::wrappers::{ToStateful, lazy_init};
+use candle_bridge::wrappers::{ToStateful, reinitialize};
 use candle_core::{DType, Device, Shape, Tensor};
 
 fn x() -> Tensor {
@@ -80,7 +80,7 @@ fn a_closure_is_absent_after_a_file_and_says_so_when_it_is_needed() -> Result<()
     assert!(state(&loaded)?.identical(&state(&model)?)?);
     let outputs = [&loaded, &model].map(|model| model.call(&x()).unwrap().to_vec2::<f32>().unwrap());
     assert_eq!(outputs[0], outputs[1]);
-    let error = lazy_init(&loaded, |model| model.call(&x())).unwrap_err().to_string();
+    let error = reinitialize(&loaded, |model| model.call(&x())).unwrap_err().to_string();
     assert!(error.contains("diagonal` is a closure, which a file does not hold: set it again"), "{error}");
     Ok(())
 }

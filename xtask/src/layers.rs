@@ -22,7 +22,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bridge-functional", &["bridge-graph", "bridge-vars", "bridge-ops", "bridge-random"]),
     (
         "bridge-wrappers",
-        &["bridge-stateful", "bridge-functional", "bridge-graph", "bridge-vars", "bridge-random"],
+        &[
+            "bridge-stateful",
+            "bridge-functional",
+            "bridge-graph",
+            "bridge-vars",
+            "bridge-ops",
+            "bridge-random",
+        ],
     ),
     ("bridge-train", &["bridge-graph", "bridge-vars", "bridge-ops", "bridge-random"]),
     (

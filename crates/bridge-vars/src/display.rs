@@ -153,7 +153,9 @@ fn bytes(value: &Value) -> usize {
         Value::Keys(keys) => 8 * keys.elements().len(),
         Value::Count(_) => 4,
         Value::Counts(counts) => 4 * counts.elements().len(),
-        Value::Described(described) => described.element_count().saturating_mul(described.form().dtype().size_in_bytes()),
+        Value::Described(described) => {
+            described.element_count().saturating_mul(described.form().dtype().size_in_bytes())
+        }
         Value::Opaque(_) | Value::Absent => 0,
     }
 }
