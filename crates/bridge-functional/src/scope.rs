@@ -220,7 +220,13 @@ impl Scope {
 
     /// The names of the collections.
     pub fn collections(&self) -> Vec<Name> {
-        Variables::from(self.variables().clone()).collections().map(Name::from).collect()
+        let variables = self.variables();
+        let Tree::Node(node) = &*variables else { return Vec::new() };
+        let name = |(key, _): &(PathKey, Tree<Leaf>)| match key {
+            PathKey::Name(name) => Some(name.clone()),
+            PathKey::Index(_) => None,
+        };
+        node.children().iter().filter_map(name).collect()
     }
 
     /// A new key of a random stream, or of `params` if the call has no key for it.

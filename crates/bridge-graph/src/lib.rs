@@ -93,6 +93,8 @@ pub use update::{update, update_with};
 pub use value_and_grad::{gradients, value_and_grad, value_and_grad_with};
 pub use visit::{Field, StatefulModule, Structure, Visit, Visitor};
 pub use walk::{GraphNode, iter_children, iter_graph, iter_modules, iter_variables, variables};
+#[doc(hidden)]
+pub use walk::{Reached, reached};
 
 /// What derived code names.
 #[doc(hidden)]

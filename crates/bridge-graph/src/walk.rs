@@ -3,7 +3,7 @@ use candle_core::Tensor;
 use rustc_hash::FxHashSet;
 
 use crate::dynamic::ErasedRebuild;
-use crate::{Attribute, CallContext, Flag, StatefulModule, Structure, Visit, Visitor};
+use crate::{Attribute, CallContext, Flag, RngStream, StatefulModule, Structure, Visit, Visitor};
 
 /// What [`iter_graph`] meets.
 #[derive(Clone, Copy)]
@@ -202,6 +202,54 @@ impl Visitor for Children<'_> {
         Ok(())
     }
     goes_inside!();
+}
+
+/// What a module holds that a call around it reaches.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reached {
+    /// Flags.
+    pub flags: bool,
+    /// Places that a call's context reaches.
+    pub contexts: bool,
+    /// Random streams.
+    pub streams: bool,
+}
+
+/// What a module holds that a call around it reaches, by a walk without paths.
+#[doc(hidden)]
+pub fn reached<M: Visit + ?Sized>(module: &M) -> Result<Reached> {
+    let mut walker = ReachedWalker { seen: FxHashSet::default(), reached: Reached::default() };
+    module.visit(&mut walker)?;
+    Ok(walker.reached)
+}
+
+struct ReachedWalker {
+    seen: FxHashSet<usize>,
+    reached: Reached,
+}
+
+impl Visitor for ReachedWalker {
+    fn enter(&mut self, _structure: Structure, module: Option<&dyn StatefulModule>) -> Result<()> {
+        let any: Option<&dyn std::any::Any> = module.map(|module| module as _);
+        self.reached.streams |= any.is_some_and(|module| module.is::<RngStream>());
+        Ok(())
+    }
+    fn child(&mut self, _key: &PathKey, child: &dyn Visit) -> Result<()> {
+        child.visit(self)
+    }
+    goes_inside!();
+    fn variable(&mut self, _variable: &Variable) -> Result<()> {
+        Ok(())
+    }
+    fn flag(&mut self, _flag: &Flag) -> Result<()> {
+        self.reached.flags = true;
+        Ok(())
+    }
+    fn context(&mut self, _context: &CallContext) -> Result<()> {
+        self.reached.contexts = true;
+        Ok(())
+    }
 }
 
 struct VariableWalker<'f> {

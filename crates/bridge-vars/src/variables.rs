@@ -29,6 +29,18 @@ impl Variables {
     /// The leaves of a tree grouped by their types' collections, one walk a collection.
     #[doc(hidden)]
     pub fn grouped<T>(tree: &Tree<T>, kind: impl Fn(&T) -> VariableType, leaf: impl Fn(&T) -> Leaf) -> Self {
+        // Many trees are of one collection: that is found out on the way.
+        if let Some((_, first)) = tree.iter().next() {
+            let first = kind(first);
+            let one = tree.try_map(|_, value| {
+                let kind = kind(value);
+                (kind == first || kind.collection() == first.collection()).then(|| leaf(value)).ok_or(())
+            });
+            if let Ok(one) = one {
+                let collection = PathKey::Name(first.collection_name());
+                return Self(Tree::Node(Node::from_sorted([(collection, one)])));
+            }
+        }
         let mut collections: Vec<Name> = Vec::new();
         let Ok(()) = tree.try_for_each::<std::convert::Infallible>(|_, value| {
             let collection = kind(value).collection_name();

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -9,8 +10,8 @@ use bridge_graph::{
 use bridge_ops::is_shapes_only;
 use bridge_random::{Key, Separator};
 use bridge_vars::{
-    CollectionFilter, Error, Intermediate, Leaf, Name, Path, PathKey, Result, Tree, Variable, Variables,
-    VarsError,
+    CollectionFilter, Error, Intermediate, Leaf, Name, Path, PathKey, Result, Tree, Value, Variable,
+    Variables, VarsError,
 };
 use candle_core::{Module, Tensor};
 
@@ -142,8 +143,15 @@ impl<F> ToStateful<F> {
     /// # Errors
     /// If a variable can not be read.
     pub fn variables(&self) -> Result<Variables> {
-        let leaves = self.attributes().try_map(|_, variable| variable.leaf())?;
-        Ok(Variables::grouped(&leaves, |leaf| leaf.kind, Clone::clone))
+        let failed = Cell::new(None);
+        let leaf = |variable: &Variable| {
+            variable.leaf().unwrap_or_else(|error| {
+                failed.set(Some(error));
+                Leaf::new(variable.kind(), Value::Absent)
+            })
+        };
+        let variables = Variables::grouped(&self.attributes(), Variable::kind, leaf);
+        failed.into_inner().map_or(Ok(variables), Err)
     }
 
     /// Creates the variables by a call with a sample input.
@@ -206,26 +214,19 @@ impl<F> ToStateful<F> {
 
     /// One key of each stream that can be drawn from; `default` is `params` where there is none of that name, as in Flax.
     fn draw_keys(&self) -> Result<Keys> {
-        let mut keys: Keys = self
-            .rngs
-            .iter()
-            // A functional call has no key for what is sealed; only what wants one is missing it.
-            .filter(|(_, stream)| !stream.is_sealed())
-            .map(|(name, stream)| Ok((name.clone(), stream.draw()?)))
-            .collect::<Result<_>>()?;
         let own = |name: &Name| self.rngs.iter().any(|(own, _)| own == name);
-        for (name, key) in self.context.draw(|name| !own(name))? {
-            keys.set(name, key);
+        let mut keys = Vec::new();
+        // A functional call has no key for what is sealed; only what wants one is missing it.
+        for (name, stream) in self.rngs.iter().filter(|(_, stream)| !stream.is_sealed()) {
+            keys.push((name.clone(), stream.draw()?));
         }
-        if keys.get("params").is_none() && keys.get("default").is_some() {
-            keys = keys
-                .iter()
-                .map(|(name, key)| {
-                    (if *name == "default" { Name::from_static(&"params") } else { name.clone() }, key)
-                })
-                .collect();
+        keys.extend(self.context.draw(|name| !own(name))?);
+        if !keys.iter().any(|(name, _)| name == "params")
+            && let Some((default, _)) = keys.iter_mut().find(|(name, _)| name == "default")
+        {
+            *default = Name::from_static(&"params");
         }
-        Ok(keys)
+        Ok(keys.into_iter().collect())
     }
 
     /// The keys with the separator that is set for them, for this, or for the call around it.

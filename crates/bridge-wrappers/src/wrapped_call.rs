@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bridge_functional::{Mode, Scope};
 use bridge_graph::{
     CALL, Capture, EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, iter_graph,
-    iter_modules, merge, merge_with, restart_streams, rows_of, split, stand_ins, state, variables,
+    iter_modules, merge, merge_with, reached, restart_streams, rows_of, split, stand_ins, state, variables,
 };
 use bridge_random::Key;
 use bridge_vars::{
@@ -173,9 +173,15 @@ pub(crate) fn apply<M: Field, T>(
     let streams = scope.streams().filter(|_| !options.skip_rng);
     let keys = streams.map(|stream| Ok((stream.clone(), scope.make_rng(stream)?)));
     let keys: Vec<(Name, Key)> = keys.collect::<Result<_>>()?;
-    let stored = if scope.is_mutable_collection(&NNX) { flags(&module)? } else { Vec::new() };
-    enter_call(scope, &module)?;
-    if !options.skip_rng {
+    let reached = reached(&module)?;
+    let stored = match reached.flags && scope.is_mutable_collection(&NNX) {
+        true => flags(&module)?,
+        false => Vec::new(),
+    };
+    if reached.flags || reached.contexts {
+        enter_call(scope, &module)?;
+    }
+    if !options.skip_rng && (reached.streams || reached.contexts) {
         start_streams(scope, &module, &keys)?;
     }
     if scope.is_initializing() {
