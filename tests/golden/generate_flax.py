@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx import bridge
+from bridged import bridged
 from paradigms import perturb, three_level
 
 SEEDS = (0, 1, 42)
@@ -188,4 +189,4 @@ def mlp():
 
 
 if __name__ == "__main__":
-    encoding.main([linear, dense, dropout, wrappers, batch_norm, mlp, three_level, perturb])
+    encoding.main([linear, dense, dropout, wrappers, batch_norm, mlp, three_level, perturb, bridged])

@@ -6,7 +6,7 @@ use bridge_vars::{CollectionFilter, Name, Result, Variables};
 use candle_core::Tensor;
 
 use crate::error::ScopeError;
-use crate::{Bound, Call, InMode, Keys, Mode, Scope};
+use crate::{Bound, Call, InMode, Keys, Mode, Named, Scope};
 
 /// A module that owns nothing: it is its configuration, and sees its variables through a [`Scope`].
 ///
@@ -32,6 +32,17 @@ pub trait FunctionalModule<In: Pytree = Tensor>: Clone + Debug + PartialEq + Sen
     /// The name of the module's class, after which children are named: the type's name, unless it stands for another module.
     fn class(&self) -> Name {
         class_name::<Self>()
+    }
+
+    /// The name that it has where it is called without one: none, but for a [`Named`] module.
+    fn explicit_name(&self) -> Option<Name> {
+        None
+    }
+
+    /// This module with a name of its own, which it has in every scope that calls it.
+    #[doc(alias = "name=")]
+    fn named(self, name: impl Into<Name>) -> Named<Self> {
+        Named::new(name, self)
     }
 
     /// The module that interceptors see: itself, unless it stands for another module.

@@ -27,12 +27,14 @@ impl fmt::Debug for CaptureFilter {
 }
 
 impl Scope {
-    /// Calls a child that is named after its class and number: `Dense_0`.
+    /// Calls a child that is named after its class and number, `Dense_0`, unless it has a name of its own
+    /// ([`FunctionalModule::named`]).
     ///
     /// # Errors
     /// What the child returns.
     pub fn call<F: FunctionalModule<In>, In: Pytree>(&self, module: &F, input: &In) -> Result<F::Output> {
-        self.child_scope(self.next_name(module.class()))?.run(module, input)
+        let name = module.explicit_name().unwrap_or_else(|| self.next_name(module.class()));
+        self.child_scope(name)?.run(module, input)
     }
 
     /// Calls a child with a name of its own.

@@ -3,6 +3,7 @@
 
 mod errors;
 mod files;
+mod functional;
 mod gradients;
 mod initialization;
 mod memory;

@@ -216,7 +216,7 @@ fn what_a_call_makes_needs_a_mutable_description() {
 
 /// Makes a variable in its first call.
 #[derive(Debug, Default)]
-struct Grows(std::sync::OnceLock<Param>);
+pub(crate) struct Grows(std::sync::OnceLock<Param>);
 impl bridge_graph::Visit for Grows {
     fn visit(&self, visitor: &mut dyn bridge_graph::Visitor) -> Result<()> {
         visitor.enter(bridge_graph::Structure::Map, None)?;
