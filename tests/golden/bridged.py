@@ -31,8 +31,9 @@ class ToLinen(bridge.ToLinen):
         self.put_variable("nnx", "graphdef", graphdef)
         for kind in (nnx.RngKey, nnx.RngCount):
             collection = variable_name_from_type(kind, allow_register=True)
-            flat = [(path, bridge_variables.to_linen_var(leaf)) for path, leaf in nnx.to_flat_state(streams) if type(leaf) is kind]
-            for name, tree in nnx.traversals.unflatten_mapping(flat).items():
+            flat = [(path, leaf) for path, leaf in nnx.to_flat_state(streams) if type(leaf) is kind]
+            boxed = [(path, bridge_variables.to_linen_var(leaf)) for path, leaf in flat]
+            for name, tree in nnx.traversals.unflatten_mapping(boxed).items():
                 self.put_variable(collection, name, tree)
 
     @nn.compact
@@ -48,8 +49,8 @@ class ToLinen(bridge.ToLinen):
         return output
 
 
-# Each module returns its output and what its dropouts gave, in the order of their calls. What goes into a dropout has
-# no zeros, so that the elements that are not zero are those that were kept.
+# Each module returns its output and what its dropouts gave, in the order of their calls. What goes on is what they gave
+# added to what they took, so that no dropout takes zeros: the elements that are not zero are those that were kept.
 
 
 class Block(nn.Module):
@@ -58,7 +59,7 @@ class Block(nn.Module):
         x = nn.Dense(6)(x)
         x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
         dropped = nn.Dropout(0.5, deterministic=not train)(x)
-        return nn.Dense(4)(nn.relu(dropped)), [dropped]
+        return nn.Dense(4)(jnp.tanh(x + dropped)), [dropped]
 
 
 class StatefulBlock(nnx.Module):
@@ -71,10 +72,11 @@ class StatefulBlock(nnx.Module):
         self.output = nnx.Linear(6, 4, rngs=rngs)
 
     def __call__(self, x, train):
-        noisy = self.noise(self.linear(x), deterministic=not train)
-        x = self.norm(noisy, use_running_average=not train)
+        x = self.linear(x)
+        noise = self.noise(x, deterministic=not train)
+        x = self.norm(x + noise, use_running_average=not train)
         dropped = self.dropout(x, deterministic=not train)
-        return self.output(nnx.relu(dropped)), [noisy, dropped]
+        return self.output(jnp.tanh(x + dropped)), [noise, dropped]
 
 
 class MixedStateful(nnx.Module):
@@ -85,8 +87,8 @@ class MixedStateful(nnx.Module):
 
     def __call__(self, x, train, mutable=None):
         x, dropped = self.block(self.linear(x), train, mutable=mutable)
-        x = self.dropout(x, deterministic=not train)
-        return x, [*dropped, x]
+        last = self.dropout(x, deterministic=not train)
+        return x + last, [*dropped, last]
 
 
 class MixedFunctional(nn.Module):
@@ -94,8 +96,8 @@ class MixedFunctional(nn.Module):
     def __call__(self, x, train):
         x = nn.Dense(7)(x)
         x, dropped = ToLinen(StatefulBlock, args=(7,), name="block")(x, train)
-        x = nn.Dropout(0.5, deterministic=not train)(x)
-        return nn.Dense(3)(x), [*dropped, x]
+        last = nn.Dropout(0.5, deterministic=not train)(x)
+        return nn.Dense(3)(x + last), [*dropped, last]
 
 
 class Middle(nnx.Module):
@@ -107,8 +109,8 @@ class Middle(nnx.Module):
 
     def __call__(self, x, train):
         x, dropped = self.block(self.linear(x), train)
-        x = self.dropout(x, deterministic=not train)
-        return x, [*dropped, x]
+        last = self.dropout(x, deterministic=not train)
+        return x + last, [*dropped, last]
 
 
 class Outer(nn.Module):
@@ -116,8 +118,8 @@ class Outer(nn.Module):
     def __call__(self, x, train):
         x = nn.Dense(7)(x)
         x, dropped = ToLinen(Middle, name="middle")(x, train)
-        x = nn.Dropout(0.5, deterministic=not train)(x)
-        return nn.Dense(3)(x), [*dropped, x]
+        last = nn.Dropout(0.5, deterministic=not train)(x)
+        return nn.Dense(3)(x + last), [*dropped, last]
 
 
 def joined(path):
@@ -192,7 +194,6 @@ def stateful(model, x):
 def bridged():
     entries = {}
     for seed in SEEDS:
-        # Not what the model that it belongs to starts with.
         x = jax.random.normal(jax.random.key(seed + 100), (8, 5))
         entries[f"seed_{seed}/input"] = exact(x)
         streams = lambda: nnx.Rngs(params=seed, dropout=seed + 1)

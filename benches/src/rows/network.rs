@@ -1,13 +1,16 @@
-//! A forward pass of whole networks, functional and stateful, beside the same network of bare candle with the same weights.
+//! A forward pass of whole networks, functional and stateful, beside the same network of bare candle with the same weights; what
+//! wrappers add to it; and what it takes to make one.
 
 use std::hint::black_box;
 
 use candle_bridge::functional::{Dense, FunctionalModule, Scope};
 use candle_bridge::graph::{Rngs, StatefulModule, iter_variables};
-use candle_bridge::random::{Initializer, key};
+use candle_bridge::random::{Initializer, Key, key};
 use candle_bridge::stateful::Linear;
 use candle_bridge::vars::{Name, Param, Variables};
-use candle_core::{D, DType, Device, Tensor};
+use candle_bridge::wrappers::{ToStateful, lazy_init, to_functional};
+use candle_core::{D, DType, Device, Module, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::harness::{Entry, Outcome, Routine, Row, Time};
 
@@ -80,7 +83,7 @@ impl FunctionalModule for Block {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Transformer;
 
 impl FunctionalModule for Transformer {
@@ -295,6 +298,13 @@ fn examples() -> Outcome<Tensor> {
 }
 
 pub(crate) fn rows() -> Vec<Entry> {
+    let mut rows = bare();
+    rows.extend(wrapped());
+    rows.extend(construction());
+    rows
+}
+
+fn bare() -> Vec<Entry> {
     vec![
         Entry::new("call/functional_apply/mlp", || functional(Mlp, examples()?, mlp_weights, bare_mlp)),
         Entry::new("call/stateful_forward/mlp", || {
@@ -305,11 +315,112 @@ pub(crate) fn rows() -> Vec<Entry> {
             functional(Transformer, tokens()?, transformer_weights, bare_transformer)
         }),
         Entry::new("call/stateful_forward/transformer4", || {
-            let rngs = Rngs::new(0);
-            let blocks: Vec<StatefulBlock> =
-                (0..LAYERS).map(|_| StatefulBlock::new(&rngs)).collect::<Result<_>>()?;
-            let model = StatefulTransformer { blocks };
+            let model = StatefulTransformer::new(&Rngs::new(0))?;
             stateful(model, tokens()?, StatefulTransformer::forward, blocks_in_order, bare_transformer)
+        }),
+    ]
+}
+
+/// The same model wrapped and not.
+fn wrapped() -> Vec<Entry> {
+    vec![
+        Entry::new("call/to_stateful/transformer4", || {
+            let x = tokens()?;
+            let model = ToStateful::new(Transformer, key(0))?.lazy_init(&x)?;
+            let variables = model.variables()?;
+            let input = x.clone();
+            let ours: Routine = Box::new(move || {
+                black_box(model.call(&input)?);
+                Ok(())
+            });
+            Ok(Row::new(Time::Microseconds, ours).against("unwrapped", move || {
+                black_box(Transformer.apply(&variables, &x)?);
+                Ok(())
+            }))
+        }),
+        Entry::new("call/to_functional/transformer4", || {
+            let x = tokens()?;
+            let wrapped = to_functional(StatefulTransformer::new);
+            let variables = wrapped.init(key(0), &x)?;
+            let model = StatefulTransformer::new(&Rngs::new(0))?;
+            let input = x.clone();
+            let ours: Routine = Box::new(move || {
+                black_box(wrapped.apply(&variables, &input)?);
+                Ok(())
+            });
+            Ok(Row::new(Time::Microseconds, ours).against("unwrapped", move || {
+                black_box(model.forward(&x)?);
+                Ok(())
+            }))
+        }),
+    ]
+}
+
+/// The tensors of a transformer's block, made by their initializers alone.
+fn bare_block(key: Key) -> Result<Weights> {
+    let (kernel, zeros) = (Initializer::lecun_normal(), Initializer::Zeros);
+    let make = |initializer: &Initializer, place: u32, shape: &[usize]| {
+        initializer.init(key.fold_in(place), shape, DType::F32, &Device::Cpu)
+    };
+    let mut weights = Vec::new();
+    for norm in 0..2 {
+        weights.push((make(&Initializer::Ones, norm, &[WIDTH])?, make(&zeros, norm, &[WIDTH])?));
+    }
+    for dense in 2..8 {
+        let (inputs, outputs) = match dense {
+            6 => (WIDTH, 4 * WIDTH),
+            7 => (4 * WIDTH, WIDTH),
+            _ => (WIDTH, WIDTH),
+        };
+        weights.push((make(&kernel, dense, &[inputs, outputs])?, make(&zeros, dense, &[outputs])?));
+    }
+    Ok(weights)
+}
+
+fn bare_construction() -> Result<Weights> {
+    (0..LAYERS as u32).try_fold(Vec::new(), |mut weights, block| {
+        weights.extend(bare_block(key(0).fold_in(block))?);
+        Ok(weights)
+    })
+}
+
+/// Making a model, beside making its tensors by the same initializers and, where it takes a call, the same call.
+fn construction() -> Vec<Entry> {
+    let with_a_call = |x: Tensor| {
+        move || {
+            black_box(bare_transformer(&bare_construction()?, &x)?);
+            Ok(())
+        }
+    };
+    vec![
+        Entry::new("init/functional/transformer4", move || {
+            let x = tokens()?;
+            let input = x.clone();
+            let ours: Routine = Box::new(move || {
+                black_box(Transformer.init(key(0), &input)?);
+                Ok(())
+            });
+            Ok(Row::new(Time::Milliseconds, ours).against("bare", with_a_call(x)))
+        }),
+        Entry::new("init/lazy_init/transformer4", move || {
+            let x = tokens()?;
+            let input = x.clone();
+            let ours: Routine = Box::new(move || {
+                let model = ToStateful::new(Transformer, key(0))?;
+                black_box(lazy_init(&model, |model| model.call(&input))?);
+                Ok(())
+            });
+            Ok(Row::new(Time::Milliseconds, ours).against("bare", with_a_call(x)))
+        }),
+        Entry::new("init/stateful/transformer4", || {
+            let ours: Routine = Box::new(|| {
+                black_box(StatefulTransformer::new(&Rngs::new(0))?);
+                Ok(())
+            });
+            Ok(Row::new(Time::Milliseconds, ours).against("bare", || {
+                black_box(bare_construction()?);
+                Ok(())
+            }))
         }),
     ]
 }
@@ -320,7 +431,18 @@ struct StatefulTransformer {
 }
 
 impl StatefulTransformer {
+    fn new(rngs: &Rngs) -> Result<Self> {
+        let blocks = (0..LAYERS).map(|_| StatefulBlock::new(rngs));
+        Ok(Self { blocks: blocks.collect::<Result<_>>()? })
+    }
+
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.blocks.iter().try_fold(x.clone(), |x, block| block.forward(&x))
+    }
+}
+
+impl Module for StatefulTransformer {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(Self::forward(self, x)?)
     }
 }

@@ -118,8 +118,8 @@ impl Scope {
         let (collection, name) = (kind.collection_name(), name.into());
         let path = || self.path().join(name.clone());
         if let Some(leaf) = self.find(&collection, &name) {
-            let perturbation = self.tensor_of(&leaf, path)?;
-            return value.add(&perturbation).map_err(|error| bridge_vars::Error::from(error).at(&path()));
+            let leaf = leaf.with_value(self.tensor_of(&leaf, path)?);
+            return leaf.perturb(value).map_err(|error| error.at(&path()));
         }
         if self.is_mutable_collection(&collection) {
             self.reserve(&name, Some(&collection))?;

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 use crate::dynamic::ErasedRebuild;
 use crate::observe::{Observed, Places, capture_of, capturing, identity_of};
-use crate::{StatefulModule, Visit, Visitor};
+use crate::{ModuleFilter, StatefulModule, Visit, Visitor};
 
 /// Under which name the output of a module's call is captured, as in Flax.
 pub const CALL: &str = "__call__";
@@ -48,7 +48,7 @@ pub const CALL: &str = "__call__";
 #[derive(Clone, Debug)]
 pub struct Capture {
     kinds: Vec<VariableType>,
-    outputs: Option<VariableType>,
+    outputs: Option<(VariableType, ModuleFilter)>,
     init: State,
 }
 
@@ -67,8 +67,37 @@ impl Capture {
     /// And of what every [observed](crate::observe()) module gives, as variables of this type under the module's path and the
     /// method's name, [`CALL`] for the call itself: a list with an item a call.
     #[doc(alias("method_outputs", "capture_intermediates"))]
-    pub fn outputs<K: IsKind>(mut self) -> Self {
-        self.outputs = Some(K::Kind::variable_type());
+    pub fn outputs<K: IsKind>(self) -> Self {
+        self.outputs_of::<K>(ModuleFilter::all())
+    }
+
+    /// [`Capture::outputs`] of the modules that a filter matches: one activation, or those of a type.
+    ///
+    /// ```
+    /// use bridge_graph::{Capture, ModuleFilter, Rngs, StatefulModule, observe};
+    /// use bridge_vars::{Intermediate, Result};
+    /// use candle_core::{Device, Tensor};
+    ///
+    /// #[derive(StatefulModule)]
+    /// struct Scale { by: f64 }
+    ///
+    /// impl Scale {
+    ///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    ///         observe(self, x, || Ok((x * self.by)?))
+    ///     }
+    /// }
+    ///
+    /// let model = vec![Scale { by: 2. }, Scale { by: 3. }];
+    /// let x = Tensor::new(1f32, &Device::Cpu)?;
+    /// let second = Capture::of::<Intermediate>().outputs_of::<Intermediate>(ModuleFilter::at("1"));
+    /// let (_, seen) = second.run(&model, |model| model[1].forward(&model[0].forward(&x)?))?;
+    /// assert_eq!(seen.len(), 1);
+    /// assert_eq!(seen.get("1.__call__.0")?.tensor()?.to_scalar::<f32>()?, 6.);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    #[doc(alias = "register_forward_hook")]
+    pub fn outputs_of<K: IsKind>(mut self, only: ModuleFilter) -> Self {
+        self.outputs = Some((K::Kind::variable_type(), only));
         self
     }
 
@@ -119,8 +148,11 @@ impl Captured {
         state.insert_new(&path.join(index), Leaf::new(kind, value))
     }
 
-    pub(crate) fn output(&self, path: &Path, call: &Observed<'_>) -> Result<()> {
-        let Some(kind) = self.asked.outputs else { return Ok(()) };
+    pub(crate) fn output(&self, path: &Path, module: &dyn StatefulModule, call: &Observed<'_>) -> Result<()> {
+        let kind = match &self.asked.outputs {
+            Some((kind, only)) if only.matches(path, module) => *kind,
+            _ => return Ok(()),
+        };
         let path = path.join(Name::from(call.method));
         let index = {
             let mut calls = self.calls.borrow_mut();
@@ -177,9 +209,10 @@ impl CaptureInside {
         &self.captured.asked.kinds
     }
 
-    /// The type that outputs are captured as.
+    /// The type that outputs are captured as. What is inside of the module is no module of this kind, so only its path could
+    /// be asked about, and all of it is captured.
     pub fn outputs(&self) -> Option<VariableType> {
-        self.captured.asked.outputs
+        self.captured.asked.outputs.as_ref().map(|(kind, _)| *kind)
     }
 
     /// What was given for the module.
@@ -340,8 +373,7 @@ pub trait Sow: StatefulModule + Sized {
         let made = || captured.state.borrow().tree().get(&path).cloned();
         if let Some(leaf) = given.or_else(made) {
             check_kind(&path, leaf.kind, kind)?;
-            let perturbed = leaf.tensor().and_then(|perturbation| Ok(value.add(perturbation)?));
-            return perturbed.map_err(|error| error.at(&path));
+            return leaf.perturb(value).map_err(|error| error.at(&path));
         }
         if captured.wants(kind) {
             let zeros = Leaf::new(kind, value.zeros_like()?.detach());

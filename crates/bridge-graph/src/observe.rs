@@ -207,7 +207,7 @@ fn tell(module: &dyn StatefulModule, call: &Observed<'_>) -> Result<()> {
         observer.called(&path, module, call)?;
     }
     match capture_of(identity(module)) {
-        Some((path, captured)) => captured.output(&path, call),
+        Some((path, captured)) => captured.output(&path, module, call),
         None => Ok(()),
     }
 }

@@ -325,6 +325,12 @@ impl From<u32> for RngSeed {
         i64::from(seed).into()
     }
 }
+impl From<u64> for RngSeed {
+    /// As JAX takes it: the low 32 bits count.
+    fn from(seed: u64) -> Self {
+        seed.cast_signed().into()
+    }
+}
 impl From<Key> for RngSeed {
     fn from(key: Key) -> Self {
         Self(key.into())

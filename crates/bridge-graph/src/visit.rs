@@ -12,7 +12,8 @@ use crate::{Attribute, CallContext, Flag, Source};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can not be a field of a module",
     label = "not a module, a variable, a container of them, or plain data",
-    note = "derive it: `#[derive(StatefulModule)]` on `{Self}`, if it holds variables or modules",
+    note = "derive it: `#[derive(StatefulModule)]` on `{Self}`, if it holds variables or modules and is your own; for a map use \
+            `BTreeMap` or `IndexMap`",
     note = "or mark the field: `#[module(static)]` if it is configuration (any serde type), `#[module(skip)]` if \
             it is rebuilt by `Default`"
 )]
@@ -35,7 +36,8 @@ pub trait Visit: Send + Sync {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can not be a field of a module",
     label = "not a module, a variable, a container of them, or plain data",
-    note = "derive it: `#[derive(StatefulModule)]` on `{Self}`, if it holds variables or modules",
+    note = "derive it: `#[derive(StatefulModule)]` on `{Self}`, if it holds variables or modules and is your own; for a map use \
+            `BTreeMap` or `IndexMap`",
     note = "or mark the field: `#[module(static)]` if it is configuration (any serde type), `#[module(skip)]` if \
             it is rebuilt by `Default`"
 )]

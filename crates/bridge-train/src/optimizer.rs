@@ -101,7 +101,7 @@ impl<R: UpdateRule> Optimizer<R> {
         self.updated(parameters.tree(), gradients.tree()).map(State::from)
     }
 
-    /// One step of a module's variables, in place: of those that have gradients.
+    /// One step of a module's variables, in place. Gradients are those of all parameters that the optimizer was made for.
     ///
     /// If this fails, module and optimizer are as they were before.
     ///
@@ -126,7 +126,7 @@ impl<R: UpdateRule> Optimizer<R> {
         Ok(())
     }
 
-    /// The variables after one step; those without gradients come back as they are.
+    /// The variables after one step; those that the optimizer was not made for come back as they are.
     ///
     /// If this fails, the optimizer is as it was before.
     ///

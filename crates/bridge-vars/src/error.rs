@@ -226,6 +226,17 @@ pub enum VarsError {
         /// The hooks' name.
         name: String,
     },
+    /// A perturbation is of another form than the value that it is added to.
+    #[error(
+        "the perturbation is {found}, the value is {expected}: a perturbation is as large as the batch that it was made with; \
+         make it anew for this one, or leave the perturbations out"
+    )]
+    PerturbationForm {
+        /// Dtype and shape of the value.
+        expected: String,
+        /// Dtype and shape of the perturbation.
+        found: String,
+    },
     /// Two axes of one value have the same name.
     #[error("the name `{name}` is there twice in the sharding {names:?}: each axis takes a name of its own")]
     ShardingNameTwice {

@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 
-use crate::{Metadata, Result, Value, VariableType};
+use crate::{Metadata, Result, TensorForm, Value, VariableType};
 
 /// A variable's type, value and metadata at one moment: what a [`State`](crate::State) and
 /// [`Variables`](crate::Variables) hold at each path. A clone is cheap.
@@ -33,6 +33,21 @@ impl Leaf {
     /// If the value is not a tensor.
     pub fn tensor(&self) -> Result<&Tensor> {
         self.value.tensor()
+    }
+
+    /// A value with this perturbation added to it.
+    ///
+    /// # Errors
+    /// [`VarsError::PerturbationForm`](crate::VarsError::PerturbationForm), or if the perturbation is not a tensor.
+    #[doc(hidden)]
+    pub fn perturb(&self, value: &Tensor) -> Result<Tensor> {
+        let perturbation = self.tensor()?;
+        let (expected, found) = (TensorForm::from(value), TensorForm::from(perturbation));
+        if expected != found {
+            let (expected, found) = (expected.to_string(), found.to_string());
+            return Err(crate::VarsError::PerturbationForm { expected, found }.into());
+        }
+        Ok(value.add(perturbation)?)
     }
 
     /// The same leaf with its tensor as a leaf of a graph: what gradients are taken with respect to.

@@ -25,6 +25,9 @@ pub mod functional {
 #[doc = include_str!("../docs/surgery.md")]
 pub mod surgery {}
 
+#[doc = include_str!("../docs/migration.md")]
+pub mod migration {}
+
 #[doc = include_str!("../docs/think-functional.md")]
 pub mod think_functional {}
 
@@ -91,6 +94,8 @@ pub mod prelude {
         BatchStat, Cache, CollectionFilter, Error, Filter, Leaf, Param, Path, Result, State, Variable,
         VariableType, Variables, kinds,
     };
-    pub use crate::wrappers::{ToFunctional, ToStateful, functional, lazy_init, to_functional};
+    pub use crate::wrappers::{
+        ToFunctional, ToStateful, functional, lazy_init, to_functional, to_functional_with,
+    };
     pub use candle_core::{DType, Device, Module, Tensor};
 }

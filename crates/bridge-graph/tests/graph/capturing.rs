@@ -469,7 +469,7 @@ fn a_given_perturbation_of_another_form_is_an_error_with_its_path() {
         let error = sown().init(&given).run(&model, |model| model.forward(&scalar(1.))).unwrap_err();
         assert_eq!(error.path().unwrap().to_string(), "layers.1.after");
         let text = error.to_string();
-        assert!(text.starts_with("at `layers.1.after`: ") && text.contains("mismatch in add"), "{text}");
+        assert!(text.starts_with("at `layers.1.after`: ") && text.contains("the value is f32[]"), "{text}");
     }
 }
 
