@@ -156,13 +156,15 @@ impl Norm {
 #[derive(StatefulModule)]
 enum Built {
     Small(Small),
-    Of(ToStateful<Functional>),
+    Of(Box<ToStateful<Functional>>),
 }
 
 impl Built {
     fn new(stateful: &Stateful, rngs: &Rngs) -> Result<Self> {
         let shape = match stateful {
-            Stateful::Of(functional) => return Ok(Self::Of(ToStateful::new((**functional).clone(), rngs)?)),
+            Stateful::Of(functional) => {
+                return Ok(Self::Of(Box::new(ToStateful::new((**functional).clone(), rngs)?)));
+            }
             Stateful::Small(shape) => shape,
         };
         let features = shape.features;

@@ -1,6 +1,7 @@
 //! Modules of both kinds, wrapped either way and at several depths.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
+mod border;
 mod errors;
 mod files;
 mod functional;
@@ -9,7 +10,6 @@ mod initialization;
 mod memory;
 mod modules;
 mod nesting;
-mod options;
 mod options;
 mod owning;
 mod sowing;
