@@ -8,8 +8,8 @@ use bridge_vars::{
 };
 use candle_core::Tensor;
 
-use crate::dynamic::ErasedRebuild;
 use crate::observe::{Observed, Places, capture_of, capturing, identity_of};
+use crate::visit::goes_inside;
 use crate::{ModuleFilter, StatefulModule, Visit, Visitor};
 
 /// Under which name the output of a module's call is captured, as in Flax.
@@ -256,20 +256,7 @@ impl Visitor for Tensors {
         self.path.pop();
         Ok(())
     }
-    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
-        part.map_or(Ok(()), |part| part.visit(self))
-    }
-    fn shared(&mut self, _id: usize, target: &dyn Visit) -> Result<()> {
-        target.visit(self)
-    }
-    fn dynamic(
-        &mut self,
-        _type_name: &'static str,
-        _rebuild: &dyn Fn() -> ErasedRebuild,
-        module: &dyn Visit,
-    ) -> Result<()> {
-        module.visit(self)
-    }
+    goes_inside!(always);
     fn variable(&mut self, variable: &Variable) -> Result<()> {
         match &variable.leaf()?.value {
             Value::Tensor(tensor) => self.tensor(tensor.get()),

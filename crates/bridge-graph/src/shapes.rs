@@ -3,7 +3,7 @@ use std::fmt::Write;
 use bridge_vars::{PathKey, Result, TensorForm, Variable};
 use candle_core::Tensor;
 
-use crate::dynamic::ErasedRebuild;
+use crate::visit::goes_inside;
 use crate::{Attribute, StatefulModule, Structure, Visit, Visitor};
 
 /// The dtypes and shapes of what a call takes or gives, in one line: `f32[8, 4]`, `(f32[2], none)`, `{a: f32[3]}`.
@@ -69,14 +69,7 @@ impl Visitor for Writer {
     fn shared(&mut self, _id: usize, target: &dyn Visit) -> Result<()> {
         target.visit(self)
     }
-    fn dynamic(
-        &mut self,
-        _type_name: &'static str,
-        _rebuild: &dyn Fn() -> ErasedRebuild,
-        module: &dyn Visit,
-    ) -> Result<()> {
-        module.visit(self)
-    }
+    goes_inside!(boxed);
     fn variable(&mut self, variable: &Variable) -> Result<()> {
         let value = variable.leaf()?.value;
         match value.tensor_form() {

@@ -3,13 +3,13 @@ use candle_core::Tensor;
 use rustc_hash::FxHashSet;
 
 use crate::alias::Aliases;
-use crate::dynamic::ErasedRebuild;
 #[cfg(doc)]
 use crate::error::GraphError;
 use crate::error::{Misfit, Mismatch};
 use crate::program::described;
 use crate::split::program_of_part;
 use crate::values::Place;
+use crate::visit::goes_inside;
 use crate::{Policy, Visit, Visitor};
 
 /// Takes a state's values over into a module's variables, in place, by path.
@@ -147,22 +147,7 @@ impl Visitor for Updater<'_> {
         Ok(())
     }
 
-    fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
-        part.map_or(Ok(()), |part| part.visit(self))
-    }
-
-    fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
-        if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
-    }
-
-    fn dynamic(
-        &mut self,
-        _type_name: &'static str,
-        _rebuild: &dyn Fn() -> ErasedRebuild,
-        module: &dyn Visit,
-    ) -> Result<()> {
-        module.visit(self)
-    }
+    goes_inside!(once);
 
     fn variable(&mut self, variable: &Variable) -> Result<()> {
         if variable.has_other_handles() && !self.seen.insert(variable.id()) {

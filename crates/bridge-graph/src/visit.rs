@@ -152,3 +152,37 @@ pub trait Visitor {
         Ok(())
     }
 }
+
+/// What a visitor does that goes into boxed modules; into those that may be absent and into what is shared as well, there
+/// `once`, by identity, or `always`.
+macro_rules! goes_inside {
+    (boxed) => {
+        fn dynamic(
+            &mut self,
+            _type_name: &'static str,
+            _rebuild: &dyn Fn() -> $crate::ErasedRebuild,
+            module: &dyn $crate::Visit,
+        ) -> bridge_vars::Result<()> {
+            module.visit(self)
+        }
+    };
+    (optional) => {
+        goes_inside!(boxed);
+        fn optional(&mut self, part: Option<&dyn $crate::Visit>) -> bridge_vars::Result<()> {
+            part.map_or(Ok(()), |part| part.visit(self))
+        }
+    };
+    (once) => {
+        goes_inside!(optional);
+        fn shared(&mut self, id: usize, target: &dyn $crate::Visit) -> bridge_vars::Result<()> {
+            if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
+        }
+    };
+    (always) => {
+        goes_inside!(optional);
+        fn shared(&mut self, _id: usize, target: &dyn $crate::Visit) -> bridge_vars::Result<()> {
+            target.visit(self)
+        }
+    };
+}
+pub(crate) use goes_inside;

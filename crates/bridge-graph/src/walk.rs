@@ -2,7 +2,7 @@ use bridge_vars::{Path, PathKey, Result, Variable};
 use candle_core::Tensor;
 use rustc_hash::FxHashSet;
 
-use crate::dynamic::ErasedRebuild;
+use crate::visit::goes_inside;
 use crate::{Attribute, CallContext, Flag, RngStream, StatefulModule, Structure, Visit, Visitor};
 
 /// What [`iter_graph`] meets.
@@ -146,26 +146,6 @@ pub fn iter_children<M: Visit + ?Sized>(
     module.visit(&mut children)
 }
 
-/// A walk that goes into everything, and into what is shared once.
-macro_rules! goes_inside {
-    () => {
-        fn optional(&mut self, part: Option<&dyn Visit>) -> Result<()> {
-            part.map_or(Ok(()), |part| part.visit(self))
-        }
-        fn shared(&mut self, id: usize, target: &dyn Visit) -> Result<()> {
-            if self.seen.insert(id) { target.visit(self) } else { Ok(()) }
-        }
-        fn dynamic(
-            &mut self,
-            _type_name: &'static str,
-            _rebuild: &dyn Fn() -> ErasedRebuild,
-            module: &dyn Visit,
-        ) -> Result<()> {
-            module.visit(self)
-        }
-    };
-}
-
 /// Goes no further than to the modules directly inside of one.
 struct Children<'f> {
     path: Path,
@@ -201,7 +181,7 @@ impl Visitor for Children<'_> {
         self.path.pop();
         Ok(())
     }
-    goes_inside!();
+    goes_inside!(once);
 }
 
 /// What a module holds that a call around it reaches.
@@ -238,7 +218,7 @@ impl Visitor for ReachedWalker {
     fn child(&mut self, _key: &PathKey, child: &dyn Visit) -> Result<()> {
         child.visit(self)
     }
-    goes_inside!();
+    goes_inside!(once);
     fn variable(&mut self, _variable: &Variable) -> Result<()> {
         Ok(())
     }
@@ -267,7 +247,7 @@ impl Visitor for VariableWalker<'_> {
         }
         (self.f)(variable)
     }
-    goes_inside!();
+    goes_inside!(once);
 }
 
 struct Walker<'f> {
@@ -305,5 +285,5 @@ impl Visitor for Walker<'_> {
     fn context(&mut self, context: &CallContext) -> Result<()> {
         (self.f)(&self.path, GraphNode::Context(context))
     }
-    goes_inside!();
+    goes_inside!(once);
 }
