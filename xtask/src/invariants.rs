@@ -1,5 +1,5 @@
 //! Tests: what guards an invariant, by the table in `docs/architecture.md`, exists; so do the tests that
-//! `docs/flax-behaviour.md` names.
+//! `docs/flax-behaviour.md` and `docs/bridge.md` name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -107,6 +107,11 @@ fn every_guard_of_the_architecture_exists() {
 #[test]
 fn every_behaviour_of_flax_has_its_test() {
     check("docs/flax-behaviour.md", BEHAVIOURS, 100);
+}
+
+#[test]
+fn every_statement_of_the_bridge_has_its_test() {
+    check("docs/bridge.md", BEHAVIOURS, 60);
 }
 
 #[test]

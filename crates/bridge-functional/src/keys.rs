@@ -77,6 +77,16 @@ impl<N: Into<Name>> FromIterator<(N, Key)> for Keys {
         collected
     }
 }
+impl From<Vec<(Name, Key)>> for Keys {
+    fn from(keys: Vec<(Name, Key)>) -> Self {
+        let is_new =
+            |(at, (name, _)): (usize, &(Name, Key))| !keys.iter().take(at).any(|(other, _)| other == name);
+        match keys.iter().enumerate().all(is_new) {
+            true => Self { keys, separator: None },
+            false => keys.into_iter().collect(),
+        }
+    }
+}
 impl From<Key> for Keys {
     fn from(key: Key) -> Self {
         Self::from_iter([(Name::from_static(&"params"), key)])

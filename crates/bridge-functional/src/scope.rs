@@ -319,7 +319,8 @@ impl Scope {
     }
 
     /// True if the call has the collection, be it empty.
-    pub(crate) fn has_collection(&self, collection: &Name) -> bool {
+    #[doc(hidden)]
+    pub fn has_collection(&self, collection: &Name) -> bool {
         self.variables().child(&PathKey::Name(collection.clone())).is_some()
     }
 

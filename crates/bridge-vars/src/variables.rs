@@ -30,7 +30,7 @@ impl Variables {
     #[doc(hidden)]
     pub fn grouped<T>(tree: &Tree<T>, kind: impl Fn(&T) -> VariableType, leaf: impl Fn(&T) -> Leaf) -> Self {
         // Many trees are of one collection: that is found out on the way.
-        if let Some((_, first)) = tree.iter().next() {
+        if let Some(first) = first_leaf(tree) {
             let first = kind(first);
             let one = tree.try_map(|_, value| {
                 let kind = kind(value);
@@ -229,6 +229,13 @@ impl From<Tree<Leaf>> for Variables {
 impl From<Variables> for Tree<Leaf> {
     fn from(variables: Variables) -> Self {
         variables.0
+    }
+}
+
+fn first_leaf<T>(tree: &Tree<T>) -> Option<&T> {
+    match tree {
+        Tree::Leaf(leaf) => Some(leaf),
+        Tree::Node(node) => node.children().iter().find_map(|(_, child)| first_leaf(child)),
     }
 }
 

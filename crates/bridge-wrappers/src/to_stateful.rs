@@ -226,7 +226,7 @@ impl<F> ToStateful<F> {
         {
             *default = Name::from_static(&"params");
         }
-        Ok(keys.into_iter().collect())
+        Ok(keys.into())
     }
 
     /// The keys with the separator that is set for them, for this, or for the call around it.

@@ -11,7 +11,7 @@ use bridge_graph::{
 use bridge_random::Key;
 use bridge_vars::{
     Described, Filter, Intermediate, Leaf, Name, Path, PathKey, Perturbation, Result, RngCount, RngKey,
-    RngState, State, Value, VariableType,
+    RngState, State, Tree, Value, VariableType,
 };
 
 use crate::WrapperError;
@@ -75,7 +75,8 @@ fn init_described<M: Field, T>(
 /// Runs a method of the module, seen by whoever looks at the functional call.
 fn run<M: Field, T>(scope: &Scope, module: &M, method: impl Fn(&M) -> Result<T>) -> Result<T> {
     let (sown, perturbed) = (Intermediate::variable_type(), Perturbation::variable_type());
-    let given = scope.subtree(&perturbed.collection_name());
+    let collection = perturbed.collection_name();
+    let given = if scope.has_collection(&collection) { scope.subtree(&collection) } else { None };
     let sows = scope.is_mutable_collection(sown.collection());
     let perturbs = scope.is_mutable_collection(perturbed.collection()) || given.is_some();
     let call = || match scope.is_summarizing() {
@@ -353,11 +354,12 @@ fn stored_state<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<State> {
     }
     let mut state = State::merge(stored)?;
     // What wrapped modules inside keep in `nnx` is part of the state; this module's own description is not.
-    if let Some(mut nnx) = scope.subtree(&NNX) {
+    if let Some(Tree::Node(nnx)) = scope.subtree(&NNX)
+        && nnx.children().len() > 1
+    {
+        let mut nnx = Tree::Node(nnx);
         nnx.remove(&Path::from(PathKey::Name(GRAPHDEF.clone())));
-        if !nnx.is_empty() {
-            state = State::merge([state, nnx.into()])?;
-        }
+        state = State::merge([state, nnx.into()])?;
     }
     Ok(state)
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 mod border;
+mod conversions;
 mod errors;
 mod files;
 mod functional;
@@ -14,5 +15,6 @@ mod options;
 mod owning;
 mod sowing;
 mod streams;
+mod tables;
 mod to_functional;
 mod to_stateful;
