@@ -57,6 +57,12 @@ impl Call {
         self
     }
 
+    /// With lists of sown values that begin anew in this call, instead of going on from those that are passed in.
+    pub fn sow_anew(mut self) -> Self {
+        self.plan.sows_anew = true;
+        self
+    }
+
     /// With a function around every call of a module, from the root down. It sees module, method, input and output, and can
     /// change both; the one that was added first is outermost. To collect what it sees, let it share an `Arc<Mutex<..>>`.
     ///

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,8 @@ pub(crate) struct Root {
     pub(crate) watched: bool,
     /// What a summary has so far.
     pub(crate) rows: Option<Mutex<Vec<SummaryRow>>>,
+    /// The lists that were sown in this call, where each call begins them anew.
+    pub(crate) sown: Option<Mutex<BTreeSet<Path>>>,
     /// The call is over, and what is stored from here on would be lost.
     ended: AtomicBool,
 }
@@ -48,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) interceptors: Vec<Interceptor>,
     pub(crate) capture: Option<CaptureFilter>,
     pub(crate) summarizing: bool,
+    /// Lists of sown values begin anew, instead of going on from those that were passed in.
+    pub(crate) sows_anew: bool,
 }
 
 impl Default for Plan {
@@ -59,6 +64,7 @@ impl Default for Plan {
             interceptors: Vec::new(),
             capture: None,
             summarizing: false,
+            sows_anew: false,
         }
     }
 }
@@ -88,6 +94,7 @@ impl Scope {
             variables: Mutex::new(variables.into()),
             watched,
             rows: plan.summarizing.then(Mutex::default),
+            sown: plan.sows_anew.then(Mutex::default),
             plan,
             ended: AtomicBool::new(false),
         };
@@ -349,6 +356,18 @@ impl Scope {
         let path = self.path_in(&leaf.kind.collection_name()).concat(path);
         self.variables().insert(&path, leaf)?;
         Ok(())
+    }
+
+    /// Takes away what earlier calls sowed under a name, if each call is to begin anew and this one has not yet.
+    pub(crate) fn begin_list(&self, collection: &Name, list: &Path) {
+        let Some(sown) = &self.root.sown else { return };
+        let path = self.path_in(collection).concat(list);
+        if sown.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone()) {
+            let mut variables = self.variables();
+            if matches!(variables.subtree(&path), Some(Tree::Node(_))) {
+                variables.remove(&path);
+            }
+        }
     }
 
     /// How many items the list at a path below this module has.

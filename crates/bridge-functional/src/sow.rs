@@ -33,6 +33,7 @@ impl Scope {
         if self.find(&kind.collection_name(), &name).is_some() {
             return Err(ScopeError::NameInUse { path: self.path().join(name) }.into());
         }
+        self.begin_list(&kind.collection_name(), &list);
         let index = self.items(&kind.collection_name(), &list);
         self.put(&list.join(index), Leaf::new(kind, value))?;
         Ok(true)

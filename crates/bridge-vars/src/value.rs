@@ -249,7 +249,7 @@ impl Value {
             Self::Described(_) => {
                 "a tensor that was described and is not made yet: `materialize` it, or load its value"
             }
-            Self::Absent => "no value",
+            Self::Absent => "no value: `update` it, or merge with a state that has it",
         }
     }
 

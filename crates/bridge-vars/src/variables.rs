@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use crate::error::VarsError;
 use crate::state::identical;
 use crate::{Filter, Leaf, Name, Node, Path, PathKey, Result, State, Tree, VariableType};
@@ -92,10 +94,11 @@ impl Variables {
             false => Ok(part),
             true => {
                 let below = |path: Path| path.keys().iter().skip(1).cloned().collect::<Path>();
-                let close = path.similar(self.iter().filter_map(|(leaf, _)| {
+                let parts = self.iter().filter_map(|(leaf, _)| {
                     let mut path = below(leaf);
                     path.pop().map(|_| path)
-                }));
+                });
+                let close = path.similar(parts.collect::<BTreeSet<_>>());
                 Err(VarsError::PathNotFound { path, close }.into())
             }
         }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
 use bridge_graph::{Field, GraphDef, Rngs, merge, split};
-use bridge_vars::{Result, State};
+use bridge_vars::{Leaf, Path, Result, State};
 
 use crate::WrapperError;
 use crate::constructor::Constructor;
@@ -72,8 +72,8 @@ impl<M: Field> Functional<M> {
     /// # Ok::<(), bridge_vars::Error>(())
     /// ```
     ///
-    /// The states that are passed do not change. If the method made or removed variables, the description that is kept becomes
-    /// that of the module after the call, which fits the state that is returned.
+    /// The states that are passed do not change. If the method made, removed or reshaped variables, the description that is kept
+    /// becomes that of the module after the call, which fits the state that is returned.
     ///
     /// # Errors
     /// [`WrapperError::NotInitialized`], states that hold one path twice or do not fit, and what `method` returns.
@@ -86,7 +86,12 @@ impl<M: Field> Functional<M> {
         let module = merge(&self.graphdef()?, &before)?;
         let output = method(&module)?;
         let (graphdef, state) = split(&module)?;
-        if state.len() != before.len() || !state.without(&before).is_empty() {
+        let fits = |(path, leaf): (Path, &Leaf)| {
+            before.tree().get(&path).is_some_and(|before| {
+                leaf.value.has_form_of(&before.value) && leaf.metadata == before.metadata
+            })
+        };
+        if state.len() != before.len() || !state.iter().all(fits) {
             *self.graphdef.write().unwrap_or_else(PoisonError::into_inner) = Some(graphdef);
         }
         Ok((output, state))

@@ -2,8 +2,8 @@ use std::any::{TypeId, type_name};
 use std::fmt;
 use std::sync::Arc;
 
-use bridge_graph::Policy;
-use bridge_vars::{Leaf, Metadata, Path};
+use bridge_graph::{BareTensor, Policy};
+use bridge_vars::{Leaf, Metadata, Path, RngState};
 use serde::{Deserialize, Serialize};
 
 /// How a [`ToFunctional`](crate::ToFunctional) goes about its variables.
@@ -30,9 +30,11 @@ impl Options {
 
     /// A leaf with the metadata that it is stored with.
     pub(crate) fn stored(&self, path: &Path, leaf: Leaf) -> Leaf {
+        // A stream is known by its metadata.
+        let own = leaf.kind.is(RngState::variable_type()) || leaf.kind == BareTensor::variable_type();
         match &self.metadata {
-            Some(function) => Leaf { metadata: (function.call)(path, &leaf), ..leaf },
-            None => leaf,
+            Some(function) if !own => Leaf { metadata: (function.call)(path, &leaf), ..leaf },
+            _ => leaf,
         }
     }
 }

@@ -104,7 +104,8 @@ impl<M, A> ToFunctional<M, A> {
         self
     }
 
-    /// Drops what the call changes in collections that are not mutable, as Flax does, instead of refusing it.
+    /// Drops what the call changes in collections that are not mutable, as Flax does, instead of refusing it. Variables that the call
+    /// makes or removes are refused all the same, while `nnx` is not mutable.
     #[must_use]
     pub fn drop_immutable_writes(mut self) -> Self {
         self.options.drop_immutable_writes = true;
@@ -119,7 +120,8 @@ impl<M, A> ToFunctional<M, A> {
         self
     }
 
-    /// With a function that says which metadata a variable has among the call's variables; without it, its own.
+    /// With a function that says which metadata a variable has among the call's variables; without it, its own. Random streams,
+    /// which are known by theirs, keep it.
     ///
     /// Two compare by their functions' types; in files it is absent.
     #[doc(alias("metadata_fn", "to_linen_var"))]

@@ -261,7 +261,7 @@ impl<F> ToStateful<F> {
         }
         let mutable = mutable.or_else(|| self.mutable.clone()).or_else(|| self.context.mutable());
         let mutable = mutable.unwrap_or_else(CollectionFilter::none);
-        let call = Call::new().keys(keys).mode(self.mode());
+        let call = Call::new().keys(keys).mode(self.mode()).sow_anew();
         let sows = mutable.contains(Intermediate::variable_type().collection());
         let before = self.variables_without_sown()?;
         let called = watched::run(self, call, mutable, &before, |scope| method(&self.module, scope));
@@ -425,7 +425,7 @@ impl<F: FunctionalModule<Output = Tensor>> Module for ToStateful<F> {
     }
 }
 
-static CLASS_KEY: PathKey = PathKey::from_static(&"<class>");
+pub(crate) static CLASS_KEY: PathKey = PathKey::from_static(&"<class>");
 static MODULE_KEY: PathKey = PathKey::from_static(&"<module>");
 static MUTABLE_KEY: PathKey = PathKey::from_static(&"<mutable>");
 static EVALUATING_KEY: PathKey = PathKey::from_static(&EVALUATING);

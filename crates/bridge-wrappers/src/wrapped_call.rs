@@ -1,12 +1,13 @@
 //! A call of a stateful module inside of a functional one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bridge_functional::{Mode, Scope};
 use bridge_graph::{
-    CALL, Capture, EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream, iter_graph,
-    iter_modules, merge, merge_with, reached, restart_streams, rows_of, split, stand_ins, state, variables,
+    Attribute, CALL, Capture, EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream,
+    find_duplicates, iter_graph, merge, merge_with, reached, restart_streams, rows_of, split, stand_ins,
+    state, variables,
 };
 use bridge_random::Key;
 use bridge_vars::{
@@ -17,6 +18,7 @@ use bridge_vars::{
 use crate::WrapperError;
 use crate::lazy_init::complete;
 use crate::options::Options;
+use crate::to_stateful::CLASS_KEY;
 
 pub(crate) static NNX: Name = Name::from_static(&"nnx");
 pub(crate) static GRAPHDEF: Name = Name::from_static(&"<graphdef>");
@@ -110,9 +112,21 @@ fn store_captured<M: Field>(scope: &Scope, module: &M, captured: &State) -> Resu
     if captured.is_empty() {
         return Ok(());
     }
-    let mut classes: BTreeMap<Path, &'static str> = BTreeMap::new();
-    iter_modules(module, |path, module| {
-        classes.insert(path.clone(), module.type_name());
+    let mut classes: BTreeMap<Path, String> = BTreeMap::new();
+    iter_graph(module, |path, node| {
+        match (node, path.last()) {
+            (GraphNode::Module(module), _) => {
+                drop(classes.insert(path.clone(), module.type_name().to_owned()))
+            }
+            // A wrapped module is of its own class.
+            (GraphNode::Static(value), Some(key)) if *key == CLASS_KEY => {
+                if let Attribute::Text(class) = value() {
+                    let of = path.keys().iter().take(path.len() - 1).cloned().collect();
+                    classes.insert(of, class.to_string());
+                }
+            }
+            _ => {}
+        }
         Ok(())
     })?;
     let is_call = |key: &PathKey| matches!(key, PathKey::Name(name) if name == CALL);
@@ -123,7 +137,9 @@ fn store_captured<M: Field>(scope: &Scope, module: &M, captured: &State) -> Resu
         let Some(at) = path.keys().iter().position(is_call) else { return scope.put(path, leaf.clone()) };
         let of: Path = path.keys().iter().take(at).cloned().collect();
         // The wrapper's own output is captured by the functional call.
-        let wanted = !of.is_empty() && classes.get(&of).is_some_and(|class| scope.captures(&of, class, CALL));
+        // The class of what is deeper inside of a wrapped module is not known here.
+        let class = classes.get(&of).map(String::as_str).unwrap_or_default();
+        let wanted = !of.is_empty() && scope.captures(&of, class, CALL);
         if wanted { scope.put(path, leaf.clone()) } else { Ok(()) }
     })
 }
@@ -170,7 +186,16 @@ pub(crate) fn apply<M: Field, T>(
         enter_call(scope, &copy)?;
         return run(scope, &copy, method);
     }
-    let (module, _) = merge_with(&graphdef, &before, options.policy)?;
+    let (module, misfit) = merge_with(&graphdef, &before, options.policy)?;
+    let before = match misfit.is_empty() {
+        true => before,
+        // What was left alone is no part of the module.
+        false => {
+            let mismatched = misfit.mismatched.iter().map(|mismatch| &mismatch.path);
+            let left: BTreeSet<Path> = misfit.unexpected.iter().chain(mismatched).cloned().collect();
+            before.filter(Filter::new(move |path, _| !left.contains(path)))
+        }
+    };
     let streams = scope.streams().filter(|_| !options.skip_rng);
     let keys = streams.map(|stream| Ok((stream.clone(), scope.make_rng(stream)?)));
     let keys: Vec<(Name, Key)> = keys.collect::<Result<_>>()?;
@@ -256,7 +281,9 @@ fn enter_call<M: Field>(scope: &Scope, module: &M) -> Result<()> {
     iter_graph(module, |path, node| {
         match (node, path.last(), scope.mode()) {
             (GraphNode::Context(context), ..) => {
-                context.set_mutable(Some(scope.mutable().clone()));
+                // What is sown inside is handed up, not kept.
+                let sown = Intermediate::variable_type().collection();
+                context.set_mutable(Some(scope.mutable().difference(&sown.into())));
                 context.set_separator(Some(scope.rngs().separator()));
             }
             (GraphNode::Flag(flag), Some(PathKey::Name(name)), Some(mode))
@@ -280,9 +307,14 @@ fn write_back<M: Field>(
     let mut changed: Vec<(Path, Leaf)> = Vec::new();
     let mut structure: Vec<Path> = Vec::new();
     let mut met = 0;
+    let mut wrapped: Vec<Path> = Vec::new();
     iter_graph(module, |path, node| {
         let leaf = match node {
             GraphNode::Variable(variable) => variable.leaf()?,
+            GraphNode::Context(_) => {
+                wrapped.push(path.clone());
+                return Ok(());
+            }
             GraphNode::Tensor(_) => {
                 met += 1;
                 return Ok(());
@@ -297,6 +329,14 @@ fn write_back<M: Field>(
                 }
                 leaf.value.has_form_of(&before.value)
             }
+            // A policy let it be missing.
+            None if matches!(leaf.value, Value::Absent) => return Ok(()),
+            // What a wrapped module keeps of what was sown in it is to be looked at, and no part of this one.
+            None if leaf.kind == Intermediate::variable_type()
+                && wrapped.iter().any(|wrapped| path.starts_with(wrapped)) =>
+            {
+                return Ok(());
+            }
             None => false,
         };
         if !same_form {
@@ -306,6 +346,9 @@ fn write_back<M: Field>(
         Ok(())
     })?;
     if !structure.is_empty() || met < before.len() {
+        if let Some(before) = at_first_paths(module, before)? {
+            return write_back(scope, module, &before, keys, options);
+        }
         if !scope.is_mutable_collection(&NNX) {
             let gone = before.without(&state(module)?);
             structure.extend(gone.iter().map(|(path, _)| path));
@@ -324,6 +367,23 @@ fn write_back<M: Field>(
         }
     }
     Ok(())
+}
+
+/// A state that has shared variables at other paths than their first, with those at their first.
+fn at_first_paths<M: Field>(module: &M, state: &State) -> Result<Option<State>> {
+    let duplicates = find_duplicates(module)?;
+    let mut moved = false;
+    let mut renamed = State::default();
+    for (path, leaf) in state.iter() {
+        let first = duplicates.iter().find_map(|same| {
+            let (first, others) = same.split_first()?;
+            let other = others.iter().find(|other| path.starts_with(other))?;
+            Some(first.concat(&path.keys().iter().skip(other.len()).cloned().collect()))
+        });
+        moved |= first.is_some();
+        renamed.insert(&first.unwrap_or(path), leaf.clone())?;
+    }
+    Ok(moved.then_some(renamed))
 }
 
 /// A stream that was drawn from is no change that anyone has to allow. One that went on from another key is

@@ -13,6 +13,7 @@ mod modules;
 mod nesting;
 mod options;
 mod owning;
+mod regressions;
 mod sowing;
 mod streams;
 mod tables;

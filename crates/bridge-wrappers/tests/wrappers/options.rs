@@ -7,8 +7,8 @@ use bridge_functional::{Call, FunctionalModule, Keys, Scope, ScopeError};
 use bridge_graph::{GraphError, Policy, Rngs, StatefulModule, clone};
 use bridge_random::key;
 use bridge_vars::{
-    BatchStat, Filter, Leaf, LoraParam, Metadata, Param, Path, Result, Sharding, Tree, Variables, VarsError,
-    kinds,
+    BatchStat, Error, Filter, Leaf, LoraParam, Metadata, Param, Path, Result, Sharding, Tree, Variables,
+    VarsError, kinds,
 };
 use bridge_wrappers::{ToFunctional, ToStateful, to_functional, to_functional_with};
 use candle_core::{DType, Module, Tensor};
@@ -70,7 +70,7 @@ fn apply_does_not_construct() {
 }
 
 #[test]
-fn a_variable_that_is_missing_is_refused() {
+fn what_is_missing_is_refused_or_has_no_value() {
     let model = doubling();
     let variables = model.init(key(0), &x()).unwrap();
     let lacking = variables.filter_collections(|name| name != "params");
@@ -79,10 +79,27 @@ fn a_variable_that_is_missing_is_refused() {
         "the state does not fit the module\n  missing `weight`\nbuild the module as it was for this state, or rename, \
          replace or drop the state's entries",
     );
+    assert_error::<_, Error>(
+        Err::<(), _>(Error::new(
+            model
+                .clone()
+                .policy(Policy::Partial)
+                .apply_mut(&lacking, key(0), "batch_stats", &x())
+                .unwrap_err(),
+        )),
+        "expected a tensor, found no value: `update` it, or merge with a state that has it",
+    );
+    // A method that does not read it runs.
+    for policy in [Policy::Partial, Policy::Subset, Policy::Warn] {
+        let lenient = model.clone().policy(policy);
+        let read = |scope: &Scope| lenient.with(scope, |module| module.seen.value());
+        let (value, _) = Call::new().apply(&lacking, read).unwrap();
+        assert_eq!(to_vec(&value), [1.]);
+    }
 }
 
 #[test]
-fn variables_that_the_module_lacks_are_refused() {
+fn unknown_paths_are_refused_or_left_alone() {
     let model = doubling();
     let mut variables = model.init(key(0), &x()).unwrap();
     variables.insert(&Path::from("wait"), Param::leaf(scalar(1.).unwrap())).unwrap();
@@ -92,6 +109,11 @@ fn variables_that_the_module_lacks_are_refused() {
         "the state does not fit the module\n  unexpected `deep.down`\n  unexpected `wait`\nbuild the module as it was \
          for this state, or rename, replace or drop the state's entries",
     );
+    for policy in [Policy::Partial, Policy::Warn] {
+        let lenient = model.clone().policy(policy);
+        let (y, updates) = lenient.apply_mut(&variables, key(0), "batch_stats", &x()).unwrap();
+        assert_eq!((to_vec(&y)[0], seen(&updates)), (8., 2.));
+    }
 }
 
 #[test]
@@ -430,6 +452,32 @@ fn a_bare_tensor_is_in_the_collection_tensors_and_never_changes() {
     let (_, gradients) =
         bridge_graph::value_and_grad(&outer, Filter::of::<Param>(), |outer| outer.call(&x())).unwrap();
     assert_eq!(paths(&gradients), ["adapter", "scale", "shift", "weight"]);
+}
+
+#[test]
+fn a_shared_variable_is_found_under_any_of_its_paths() {
+    #[derive(StatefulModule)]
+    struct Tied {
+        decode: Param,
+        encode: Param,
+        seen: BatchStat,
+    }
+    impl Module for Tied {
+        fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+            self.seen.set(x)?;
+            (x * self.decode.value()?)? * self.encode.value()?
+        }
+    }
+    let model = to_functional(|_: &Rngs| {
+        let decode = Param::new(scalar(2.)?);
+        Ok(Tied { encode: decode.clone(), decode, seen: BatchStat::new(scalar(0.)?) })
+    });
+    let variables = model.init(key(0), &x()).unwrap();
+    let mut renamed = variables.clone();
+    let decode = renamed.remove("params", "decode").unwrap();
+    renamed.insert(&"encode".into(), decode).unwrap();
+    let (y, updates) = model.apply_mut(&renamed, key(0), "batch_stats", &x()).unwrap();
+    assert_eq!((to_vec(&y), seen(&updates)), (vec![12.], 3.));
 }
 
 #[test]

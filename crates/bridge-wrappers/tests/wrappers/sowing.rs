@@ -108,7 +108,9 @@ fn stateful(mutable: impl Into<CollectionFilter>) -> ToStateful<FunctionalSower>
 #[test]
 fn initialisation_keeps_what_is_sown_but_intermediates() {
     let expected = ["factor", "product", "sum"];
-    let own = |model: &ToStateful<FunctionalSower>| paths(&model.variables().unwrap().to_state().unwrap());
+    let own = |model: &ToStateful<FunctionalSower>| {
+        paths(&State::from(model.variables().unwrap().to_state().unwrap()))
+    };
     assert_eq!(own(&stateful(CollectionFilter::none())), expected);
     // Calls alone may change what the wrapper says.
     assert_eq!(own(&stateful(CollectionFilter::all())), expected);
@@ -210,7 +212,17 @@ fn deep_stateful() -> Outer<ToStateful<Around<ToFunctional<StatefulSower>>>> {
 }
 
 #[test]
-fn a_capture_sees_through_two_wrappers() {
+fn sown_values_come_up_through_two_wrappers() {
+    let model = deep_functional();
+    let variables = model.init(key(0), &x()).unwrap();
+    let (y, updates) = model.apply_mut(&variables, key(0), "intermediates", &x()).unwrap();
+    assert_eq!(to_vec(&y), [6.]);
+    assert_eq!(
+        variable_paths(&updates),
+        ["intermediates.inner.inner.seen.0", "intermediates.inner.inner.seen.1"]
+    );
+    assert_eq!(of_variables(&updates, "intermediates", "inner.inner.seen.1"), 4.);
+
     let model = deep_stateful();
     let (_, captured) = Capture::of::<Intermediate>().run(&model, |model| Ok(model.forward(&x())?)).unwrap();
     assert_eq!(paths(&captured), ["inner.inner.seen.0", "inner.inner.seen.1"]);
@@ -310,6 +322,18 @@ fn outputs_inside_of_wrappers_are_captured() {
 
 #[test]
 fn outputs_are_captured_two_wrappers_down() {
+    let model = deep_functional();
+    let variables = model.init(key(0), &x()).unwrap();
+    let only = |path: &bridge_vars::Path, class: &str, _: &str| {
+        path.to_string() == "inner.inner" && class == "FunctionalSower"
+    };
+    let call = Call::new().capture_intermediates_where(only);
+    let (_, captured) = call.apply(&variables, |scope| scope.run(&model, &x())).unwrap();
+    let found = variable_paths(&captured);
+    let outputs: Vec<_> = found.iter().filter(|path| path.contains("__call__")).collect();
+    assert_eq!(outputs, ["intermediates.inner.inner.__call__.0"]);
+    assert_eq!(of_variables(&captured, "intermediates", "inner.inner.__call__.0"), 6.);
+
     let model = deep_stateful();
     let capture = Capture::of::<Intermediate>().outputs::<Intermediate>();
     let (_, captured) = capture.run(&model, |model| Ok(model.forward(&x())?)).unwrap();
