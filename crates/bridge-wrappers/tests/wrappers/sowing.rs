@@ -108,9 +108,7 @@ fn stateful(mutable: impl Into<CollectionFilter>) -> ToStateful<FunctionalSower>
 #[test]
 fn initialisation_keeps_what_is_sown_but_intermediates() {
     let expected = ["factor", "product", "sum"];
-    let own = |model: &ToStateful<FunctionalSower>| {
-        paths(&model.variables().unwrap().to_state().unwrap())
-    };
+    let own = |model: &ToStateful<FunctionalSower>| paths(&model.variables().unwrap().to_state().unwrap());
     assert_eq!(own(&stateful(CollectionFilter::none())), expected);
     // Calls alone may change what the wrapper says.
     assert_eq!(own(&stateful(CollectionFilter::all())), expected);
