@@ -81,7 +81,10 @@ fn a_state_may_lack_what_a_policy_allows() {
 fn what_is_missing_is_absent_and_says_so() {
     let (graphdef, whole) = split(&layer()).unwrap();
     let (merged, _) = merge_with(&graphdef, &other(), Policy::Partial).unwrap();
-    assert_eq!(merged.mean.value().unwrap_err().to_string(), "expected a tensor, found no value");
+    assert_eq!(
+        merged.mean.value().unwrap_err().to_string(),
+        "expected a tensor, found no value: `update` it, or merge with a state that has it"
+    );
     // It can be split, and merged again, as it is.
     let (again, absent) = split(&merged).unwrap();
     assert!(again == graphdef && matches!(absent.get("mean").unwrap().value, Value::Absent));
