@@ -371,7 +371,8 @@ impl Scope {
     }
 
     /// How many items the list at a path below this module has.
-    pub(crate) fn items(&self, collection: &Name, list: &Path) -> usize {
+    #[doc(hidden)]
+    pub fn items(&self, collection: &Name, list: &Path) -> usize {
         match self.variables().subtree(&self.path_in(collection).concat(list)) {
             Some(Tree::Node(node)) => {
                 node.children().iter().filter(|(key, _)| matches!(key, PathKey::Index(_))).count()

@@ -3,14 +3,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bridge_vars::{
-    Filter, IsKind, Leaf, Name, Path, PathKey, Perturbation, Result, State, Tree, Value, Variable,
-    VariableKind, VariableType, VarsError,
+    CollectionFilter, Filter, IsKind, Leaf, Name, Path, PathKey, Perturbation, Result, State, Tree, Value,
+    Variable, VariableKind, VariableType, VarsError,
 };
 use candle_core::Tensor;
 
 use crate::observe::{Observed, Places, capture_of, capturing, identity_of};
 use crate::visit::goes_inside;
-use crate::{ModuleFilter, StatefulModule, Visit, Visitor};
+use crate::{Field, ModuleFilter, Source, StatefulModule, Visit, Visitor};
 
 /// Under which name the output of a module's call is captured, as in Flax.
 pub const CALL: &str = "__call__";
@@ -48,6 +48,8 @@ pub const CALL: &str = "__call__";
 #[derive(Clone, Debug)]
 pub struct Capture {
     kinds: Vec<VariableType>,
+    /// Collections whose types are captured too.
+    collections: CollectionFilter,
     outputs: Option<(VariableType, ModuleFilter)>,
     init: State,
 }
@@ -55,12 +57,20 @@ pub struct Capture {
 impl Capture {
     /// Of what is sown as variables of this type; not of its descendants.
     pub fn of<K: IsKind>() -> Self {
-        Self { kinds: vec![K::Kind::variable_type()], outputs: None, init: State::default() }
+        let kinds = vec![K::Kind::variable_type()];
+        Self { kinds, collections: CollectionFilter::none(), outputs: None, init: State::default() }
     }
 
     /// And of another type.
     pub fn and<K: IsKind>(mut self) -> Self {
         self.kinds.push(K::Kind::variable_type());
+        self
+    }
+
+    /// And of the types whose collections a filter contains.
+    #[doc(hidden)]
+    pub fn in_collections(mut self, collections: CollectionFilter) -> Self {
+        self.collections = collections;
         self
     }
 
@@ -113,13 +123,28 @@ impl Capture {
     /// # Errors
     /// What `f` returns; values that are captured under one path as different types.
     pub fn run<M: Visit + ?Sized, T>(self, model: &M, f: impl FnOnce(&M) -> Result<T>) -> Result<(T, State)> {
+        self.run_apart(model, f).map(|(output, captured, _)| (output, captured))
+    }
+
+    /// [`Capture::run`] that also gives the paths of the lists that are outputs.
+    #[doc(hidden)]
+    pub fn run_apart<M: Visit + ?Sized, T>(
+        self,
+        model: &M,
+        f: impl FnOnce(&M) -> Result<T>,
+    ) -> Result<(T, State, Vec<Path>)> {
+        let asked = self.clone();
+        let begun = self.init.filter(Filter::new(move |_, leaf| asked.wants(leaf.kind)));
         let places = Rc::new(Places::of(model)?);
-        let kinds = self.kinds.clone();
-        let begun = self.init.filter(Filter::new(move |_, leaf| kinds.contains(&leaf.kind)));
         let captured =
             Rc::new(Captured { state: RefCell::new(begun), calls: RefCell::default(), asked: self });
         let output = capturing(places, Rc::clone(&captured), || f(model))?;
-        Ok((output, captured.state.take()))
+        let outputs = captured.calls.take().into_keys().collect();
+        Ok((output, captured.state.take(), outputs))
+    }
+
+    fn wants(&self, kind: VariableType) -> bool {
+        self.kinds.contains(&kind) || self.collections.contains(kind.collection())
     }
 }
 
@@ -133,7 +158,7 @@ pub(crate) struct Captured {
 
 impl Captured {
     fn wants(&self, kind: VariableType) -> bool {
-        self.asked.kinds.contains(&kind)
+        self.asked.wants(kind)
     }
 
     /// Appends to the list at a path.
@@ -204,20 +229,36 @@ pub fn capture_inside<M: 'static>(module: &M) -> Option<CaptureInside> {
 }
 
 impl CaptureInside {
-    /// The types of what is captured.
-    pub fn kinds(&self) -> &[VariableType] {
-        &self.captured.asked.kinds
+    /// The collections of the types that are captured by name.
+    pub fn collections(&self) -> CollectionFilter {
+        let kinds = self.captured.asked.kinds.iter();
+        kinds.fold(CollectionFilter::none(), |all, kind| all | kind.collection())
     }
 
-    /// The type that outputs are captured as. What is inside of the module is no module of this kind, so only its path could
-    /// be asked about, and all of it is captured.
-    pub fn outputs(&self) -> Option<VariableType> {
-        self.captured.asked.outputs.as_ref().map(|(kind, _)| *kind)
+    /// Whether values of this type are captured: any, or items of lists alone.
+    pub fn wants(&self, kind: VariableType, is_item: bool) -> bool {
+        self.captured.asked.kinds.contains(&kind) || (is_item && self.captured.wants(kind))
+    }
+
+    /// Whether outputs are captured.
+    pub fn has_outputs(&self) -> bool {
+        self.captured.asked.outputs.is_some()
+    }
+
+    /// The type that the output of what is at a path inside is captured as, if it is. A filter by type knows nothing of it.
+    pub fn output(&self, of: &Path) -> Option<VariableType> {
+        let (kind, only) = self.captured.asked.outputs.as_ref()?;
+        only.matches(&self.path.concat(of), &Inside).then_some(*kind)
     }
 
     /// What was given for the module.
     pub fn given(&self) -> Option<Tree<Leaf>> {
         self.captured.asked.init.tree().subtree(&self.path).cloned()
+    }
+
+    /// How many items the list at a path below the module has.
+    pub fn items(&self, below: &Path) -> usize {
+        items(&self.captured.state.borrow(), &self.path.concat(below))
     }
 
     /// Captures a leaf below the module.
@@ -226,6 +267,28 @@ impl CaptureInside {
     /// If something of another form is there.
     pub fn put(&self, below: &Path, leaf: Leaf) -> Result<()> {
         self.captured.state.borrow_mut().insert(&self.path.concat(below), leaf).map(|_| ())
+    }
+}
+
+/// What stands for a part of a module of another kind where a filter wants a module.
+struct Inside;
+
+impl Visit for Inside {
+    fn visit(&self, _visitor: &mut dyn Visitor) -> Result<()> {
+        Ok(())
+    }
+}
+impl Field for Inside {
+    fn rebuild(_source: &mut Source<'_>) -> Result<Self> {
+        Ok(Self)
+    }
+}
+impl StatefulModule for Inside {
+    fn type_name(&self) -> &'static str {
+        Self::static_type_name()
+    }
+    fn static_type_name() -> &'static str {
+        "Inside"
     }
 }
 

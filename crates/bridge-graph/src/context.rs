@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use bridge_random::{Key, Separator};
@@ -13,8 +13,10 @@ use crate::RngStream;
 pub struct CallContext {
     // The pass: its number times four, and its rule; 0 for none.
     initializing: AtomicU64,
-    /// The number of the last pass that failed.
-    failed: AtomicU64,
+    /// The number of the pass that made the module's variables from nothing.
+    made_by: AtomicU64,
+    /// That pass failed.
+    made_in_vain: AtomicBool,
     mutable: RwLock<Option<CollectionFilter>>,
     separator: RwLock<Option<Separator>>,
     streams: RwLock<Vec<RngStream>>,
@@ -86,15 +88,23 @@ impl CallContext {
         self.initializing.store(pass, Ordering::Release);
     }
 
-    /// Ends a pass of initialisation that failed: what it made does not count.
-    pub fn abandon(&self, pass: Initialization) {
-        self.set_initializing(None);
-        self.failed.store(pass.number, Ordering::Release);
+    /// Notes that a pass makes the module's variables from nothing.
+    pub fn set_made_by(&self, pass: Initialization) {
+        self.made_by.store(pass.number, Ordering::Release);
+        self.made_in_vain.store(false, Ordering::Release);
     }
 
-    /// True if this pass failed.
-    pub fn has_failed(&self, pass: Initialization) -> bool {
-        self.failed.load(Ordering::Acquire) == pass.number
+    /// Ends a pass of initialisation that failed: what it made from nothing does not count.
+    pub fn abandon(&self, pass: Initialization) {
+        self.set_initializing(None);
+        if self.made_by.load(Ordering::Acquire) == pass.number {
+            self.made_in_vain.store(true, Ordering::Release);
+        }
+    }
+
+    /// True if the module's variables were made by a pass that failed.
+    pub fn is_made_in_vain(&self) -> bool {
+        self.made_in_vain.load(Ordering::Acquire)
     }
 
     /// The collections that the enclosing call may change.

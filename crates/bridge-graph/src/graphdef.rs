@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHasher;
 
-use crate::program::Program;
+use crate::program::{Def, Program};
 
 /// The static half of a module: its types, static values, structure and sharing, without any value.
 ///
@@ -52,6 +52,16 @@ impl<M> GraphDef<M> {
     /// The paths of the module's variables and bare tensors, in order; of what is shared, the first.
     pub fn variable_paths(&self) -> Vec<bridge_vars::Path> {
         self.program.value_paths()
+    }
+
+    /// The types of the module's variables.
+    pub fn variable_types(&self) -> Vec<bridge_vars::VariableType> {
+        let mut types = Vec::new();
+        self.program.for_each(|_, def| match def {
+            Def::Variable { kind, .. } if !types.contains(kind) => types.push(*kind),
+            _ => {}
+        });
+        types
     }
 
     /// The description of an `M` that a file or a wrapper kept without its type.

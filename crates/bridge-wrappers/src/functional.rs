@@ -11,7 +11,8 @@ use crate::constructor::Constructor;
 #[doc(alias = "bridge.Functional")]
 pub struct Functional<M> {
     constructor: Constructor<M>,
-    graphdef: RwLock<Option<GraphDef<M>>>,
+    /// The descriptions that its states fit, the last one first.
+    graphdefs: RwLock<Vec<GraphDef<M>>>,
 }
 
 /// The functional API over a stateful module: `init` gives its state, `apply` takes one and gives the next.
@@ -32,8 +33,11 @@ pub struct Functional<M> {
 pub fn functional<M: Field>(
     constructor: impl Fn(&Rngs) -> Result<M> + Send + Sync + 'static,
 ) -> Functional<M> {
-    Functional { constructor: Constructor::new(constructor), graphdef: RwLock::new(None) }
+    Functional { constructor: Constructor::new(constructor), graphdefs: RwLock::default() }
 }
+
+/// How many descriptions are kept: those of the last states of other forms.
+const KEPT: usize = 8;
 
 impl<M: Field> Functional<M> {
     /// Constructs the module and gives its state; keeps its description.
@@ -42,7 +46,7 @@ impl<M: Field> Functional<M> {
     /// What the constructor returns.
     pub fn init(&self, rngs: &Rngs) -> Result<State> {
         let (graphdef, state) = split(&self.constructor.construct(&(), rngs)?)?;
-        *self.graphdef.write().unwrap_or_else(PoisonError::into_inner) = Some(graphdef);
+        self.keep(graphdef);
         Ok(state)
     }
 
@@ -51,8 +55,24 @@ impl<M: Field> Functional<M> {
     /// # Errors
     /// [`WrapperError::NotInitialized`] before [`Functional::init`].
     pub fn graphdef(&self) -> Result<GraphDef<M>> {
-        let graphdef = self.graphdef.read().unwrap_or_else(PoisonError::into_inner);
-        graphdef.clone().ok_or_else(|| WrapperError::NotInitialized.into())
+        let graphdefs = self.graphdefs.read().unwrap_or_else(PoisonError::into_inner);
+        graphdefs.first().cloned().ok_or_else(|| WrapperError::NotInitialized.into())
+    }
+
+    fn keep(&self, graphdef: GraphDef<M>) {
+        let mut graphdefs = self.graphdefs.write().unwrap_or_else(PoisonError::into_inner);
+        graphdefs.insert(0, graphdef);
+        graphdefs.truncate(KEPT);
+    }
+
+    /// The module of a state, by the last description that it fits.
+    fn module(&self, state: &State) -> Result<M> {
+        let module = merge(&self.graphdef()?, state);
+        if module.is_ok() {
+            return module;
+        }
+        let earlier = self.graphdefs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        earlier.iter().skip(1).find_map(|graphdef| merge(graphdef, state).ok()).map_or(module, Ok)
     }
 
     /// Runs any method of the module with this state, or with several that make up one; gives what it returned and the state
@@ -73,7 +93,7 @@ impl<M: Field> Functional<M> {
     /// ```
     ///
     /// The states that are passed do not change. If the method made, removed or reshaped variables, the description that is kept
-    /// becomes that of the module after the call, which fits the state that is returned.
+    /// becomes that of the module after the call, which fits the state that is returned; states of before fit still.
     ///
     /// # Errors
     /// [`WrapperError::NotInitialized`], states that hold one path twice or do not fit, and what `method` returns.
@@ -83,7 +103,7 @@ impl<M: Field> Functional<M> {
         method: impl FnOnce(&M) -> Result<T>,
     ) -> Result<(T, State)> {
         let before = states.merged()?;
-        let module = merge(&self.graphdef()?, &before)?;
+        let module = self.module(&before)?;
         let output = method(&module)?;
         let (graphdef, state) = split(&module)?;
         let fits = |(path, leaf): (Path, &Leaf)| {
@@ -92,7 +112,7 @@ impl<M: Field> Functional<M> {
             })
         };
         if state.len() != before.len() || !state.iter().all(fits) {
-            *self.graphdef.write().unwrap_or_else(PoisonError::into_inner) = Some(graphdef);
+            self.keep(graphdef);
         }
         Ok((output, state))
     }

@@ -32,6 +32,7 @@ mod constructor;
 mod error;
 mod functional;
 mod lazy_init;
+mod lists;
 mod options;
 mod rngs_from_scope;
 mod to_functional;

@@ -251,61 +251,34 @@ impl<F> ToStateful<F> {
             let mut last = self.initialized.lock().unwrap_or_else(PoisonError::into_inner);
             // Called twice in one pass, it makes only what the first call did not.
             let again = *last == Some(pass);
-            let failed = last.is_some_and(|last| self.context.has_failed(last));
-            if !again && !failed && !pass.is_completing() && !pass.is_replacing() {
+            let in_vain = self.context.is_made_in_vain();
+            if !again && !in_vain && !pass.is_completing() && !pass.is_replacing() {
                 self.check_uninitialized()?;
             }
             *last = Some(pass);
             drop(last);
-            return self.initialize(keys, again || pass.is_completing(), method);
+            let keeping = again || (pass.is_completing() && !in_vain && !self.attributes().is_empty());
+            if !keeping {
+                self.context.set_made_by(pass);
+            }
+            return self.initialize(keys, keeping, method);
         }
         let mutable = mutable.or_else(|| self.mutable.clone()).or_else(|| self.context.mutable());
         let mutable = mutable.unwrap_or_else(CollectionFilter::none);
         let call = Call::new().keys(keys).mode(self.mode()).sow_anew();
-        let sows = mutable.contains(Intermediate::variable_type().collection());
-        let before = self.variables_without_sown()?;
-        let called = watched::run(self, call, mutable, &before, |scope| method(&self.module, scope));
+        let all = self.variables()?;
+        let before = without_sown(&all);
+        let called = watched::run(self, call, &mutable, &before, |scope| method(&self.module, scope));
         let (output, after) = called.map_err(|error| match error.downcast_ref() {
             Some(ScopeError::CollectionNotFound { path, .. }) if before.is_empty() => {
                 WrapperError::NotLazilyInitialized { missing: path.clone() }.into()
             }
             _ => error,
         })?;
-        if sows {
-            self.forget_sown(&after);
-        }
-        if !after.is_empty() {
-            self.write_back(&before, &after)?;
+        if !mutable.is_none() {
+            self.write_back(&all, &after, &mutable)?;
         }
         Ok(output)
-    }
-
-    /// The variables that a call starts with: each call sows anew, so that lists do not grow from call to call.
-    fn variables_without_sown(&self) -> Result<Variables> {
-        let variables = self.variables()?;
-        let sown = Intermediate::variable_type().collection();
-        let has_sown = variables.collections().any(|collection| collection == sown);
-        Ok(match has_sown {
-            true => variables.filter_collections(|collection| collection != sown),
-            false => variables,
-        })
-    }
-
-    /// Takes away what earlier calls sowed and the last one did not.
-    fn forget_sown(&self, after: &Variables) {
-        let kind = Intermediate::variable_type();
-        let mut attributes = self.attributes();
-        let kept = after.collection(&kind.collection_name());
-        let gone: Vec<Path> = attributes
-            .iter()
-            .filter(|(_, variable)| variable.kind() == kind)
-            .filter(|(path, _)| kept.is_none_or(|kept| kept.get(path).is_none()))
-            .map(|(path, _)| path)
-            .collect();
-        if !gone.is_empty() {
-            gone.iter().for_each(|path| drop(attributes.remove(path)));
-            *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = attributes;
-        }
     }
 
     fn initialize<T>(
@@ -322,7 +295,7 @@ impl<F> ToStateful<F> {
             false => call.init_from(&before, |scope| method(&self.module, scope))?,
         };
         if keeping {
-            self.write_back(&before, &after)?;
+            self.write_back(&before, &after, &CollectionFilter::none())?;
         } else {
             let made = after.to_state()?.tree().map(|_, leaf| Variable::from(leaf.clone()));
             *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = made;
@@ -330,36 +303,60 @@ impl<F> ToStateful<F> {
         Ok(output)
     }
 
-    /// Changes the variables that the call changed, in place, and adds the ones that it made.
-    fn write_back(&self, before: &Variables, after: &Variables) -> Result<()> {
-        let mut attributes = self.attributes();
-        let mut grew = false;
-        let mut changed: Vec<(Variable, &Leaf)> = Vec::new();
-        after.tree().try_for_each(|path, leaf| {
-            let same = |before: &Leaf| before.value.is_same(&leaf.value) && before.metadata == leaf.metadata;
-            if before.tree().get(path).is_some_and(same) {
-                return Ok(());
-            }
-            let below: Path = path.keys().iter().skip(1).cloned().collect();
-            match attributes.get(&below) {
-                Some(variable) if variable.kind() == leaf.kind => changed.push((variable.clone(), leaf)),
-                Some(variable) => {
-                    let (first, second) = (variable.kind().name(), leaf.kind.name());
-                    return Err(VarsError::DuplicatePath { path: below, first, second }.into());
-                }
-                None => {
-                    attributes.insert(&below, Variable::from(leaf.clone()))?;
-                    grew = true;
-                }
+    /// Changes the variables that the call changed, in place, adds the ones that it made, and takes away those that collections
+    /// which could change have no longer.
+    fn write_back(&self, before: &Variables, after: &Variables, mutable: &CollectionFilter) -> Result<()> {
+        let below = |path: &Path| path.keys().iter().skip(1).cloned().collect::<Path>();
+        let may_change = |path: &Path| match path.keys().first() {
+            Some(PathKey::Name(collection)) => mutable.contains(collection),
+            _ => false,
+        };
+        let mut gone: Vec<Path> = Vec::new();
+        before.tree().try_for_each(|path, _| {
+            if may_change(path) && after.tree().get(path).is_none() {
+                gone.push(below(path));
             }
             Ok::<_, Error>(())
         })?;
-        // Nothing is changed before everything is known to fit.
-        changed.into_iter().for_each(|(variable, leaf)| variable.assign(leaf));
-        if grew {
-            *self.attributes.write().unwrap_or_else(PoisonError::into_inner) = attributes;
+        let mut new: Vec<(Path, &Leaf)> = Vec::new();
+        after.tree().try_for_each(|path, leaf| {
+            let same = |before: &Leaf| before.value.is_same(&leaf.value) && before.metadata == leaf.metadata;
+            if !before.tree().get(path).is_some_and(same) {
+                new.push((below(path), leaf));
+            }
+            Ok::<_, Error>(())
+        })?;
+        if gone.is_empty() && new.is_empty() {
+            return Ok(());
         }
+        // Nothing is changed before everything is known to fit; two threads may be here at once.
+        let mut attributes = self.attributes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut grown = attributes.clone();
+        gone.iter().for_each(|path| drop(grown.remove(path)));
+        let mut changed: Vec<(Variable, &Leaf)> = Vec::new();
+        for (path, leaf) in new {
+            match grown.get(&path) {
+                Some(variable) if variable.kind() == leaf.kind => changed.push((variable.clone(), leaf)),
+                Some(variable) => {
+                    let (first, second) = (variable.kind().name(), leaf.kind.name());
+                    return Err(VarsError::DuplicatePath { path, first, second }.into());
+                }
+                None => drop(grown.insert(&path, Variable::from(leaf.clone()))?),
+            }
+        }
+        changed.into_iter().for_each(|(variable, leaf)| variable.assign(leaf));
+        *attributes = grown;
         Ok(())
+    }
+}
+
+/// The variables that a call starts with: each call sows anew, so that lists do not grow from call to call.
+fn without_sown(variables: &Variables) -> Variables {
+    let sown = Intermediate::variable_type().collection();
+    let has_sown = variables.collections().any(|collection| collection == sown);
+    match has_sown {
+        true => variables.filter_collections(|collection| collection != sown),
+        false => variables.clone(),
     }
 }
 

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use bridge_functional::{Mode, Scope};
 use bridge_graph::{
-    Attribute, CALL, Capture, EVALUATION_FLAGS, Field, GraphDef, GraphNode, Program, RngStream,
-    find_duplicates, iter_graph, merge, merge_with, reached, restart_streams, rows_of, split, stand_ins,
-    state, variables,
+    Attribute, BareTensor, CALL, Capture, EVALUATION_FLAGS, Field, GraphDef, GraphNode, Policy, Program,
+    RngStream, find_duplicates, iter_graph, merge, merge_with, reached, restart_streams, rows_of, split,
+    stand_ins, state, variables,
 };
 use bridge_random::Key;
 use bridge_vars::{
-    Described, Filter, Intermediate, Leaf, Name, Path, PathKey, Perturbation, Result, RngCount, RngKey,
-    RngState, State, Tree, Value, VariableType,
+    BatchStat, Cache, Described, Filter, Intermediate, Leaf, Name, Param, Path, PathKey, Perturbation,
+    Result, RngCount, RngKey, RngState, State, Tree, Value, VariableType,
 };
 
 use crate::WrapperError;
 use crate::lazy_init::complete;
+use crate::lists::{Lists, is_item};
 use crate::options::Options;
 use crate::to_stateful::CLASS_KEY;
 
@@ -24,63 +25,68 @@ pub(crate) static NNX: Name = Name::from_static(&"nnx");
 pub(crate) static GRAPHDEF: Name = Name::from_static(&"<graphdef>");
 
 /// The first call of a module that was just constructed: its variables are stored as they are before it.
+///
+/// Calls run on a copy, because the constructor may have put a part into it that is in use elsewhere. Of a module that is only
+/// described, the copy has stand-ins.
 pub(crate) fn init<M: Field, T>(
     scope: &Scope,
     module: &M,
     options: &Options,
     method: impl Fn(&M) -> Result<T>,
 ) -> Result<T> {
-    if scope.is_describing() {
-        return init_described(scope, module, options, method);
+    let (graphdef, state) = split(module)?;
+    if !scope.is_describing() {
+        let copy = merge(&graphdef, &state)?;
+        let constructed = flags(&copy)?;
+        enter_call(scope, &copy)?;
+        initialize_inside(&copy, &method)?;
+        set_flags_back(&copy, &constructed)?;
+        let (graphdef, state) = split(&copy)?;
+        store_all(scope, &graphdef, &state, options)?;
+        enter_call(scope, &copy)?;
+        return run(scope, &copy, method);
     }
-    let constructed = flags(module)?;
-    enter_call(scope, module)?;
-    initialize_inside(module, &method)?;
-    set_flags_back(module, &constructed)?;
-    let (graphdef, state) = split(module)?;
-    store_all(scope, &graphdef, &state, options)?;
-    enter_call(scope, module)?;
-    run(scope, module, method)
-}
-
-/// The same for a module that is only described: calls run on a copy with stand-ins.
-fn init_described<M: Field, T>(
-    scope: &Scope,
-    module: &M,
-    options: &Options,
-    method: impl Fn(&M) -> Result<T>,
-) -> Result<T> {
-    let (graphdef, state) = split(module)?;
-    let copy = merge(&graphdef, &stand_ins(&state)?)?;
-    let constructed = flags(&copy)?;
-    enter_call(scope, &copy)?;
-    initialize_inside(&copy, &method)?;
-    set_flags_back(&copy, &constructed)?;
-    let (graphdef, completed) = split(&copy)?;
-    let made = completed.without(&state);
+    let (copy, made) = complete_described(scope, &graphdef, &state, Policy::Strict, &method)?;
+    let state = State::merge([state, made])?;
     // Without a key, a value can be loaded and not made.
-    let unmade = |state: State| match scope.streams().next() {
-        Some(_) => Ok(state),
+    let state = match scope.streams().next() {
+        Some(_) => state,
         None => state.map(|_, leaf| match &leaf.value {
             Value::Described(described) => {
                 let form = described.form();
                 Ok(leaf.with_value(Described::new(form.dims(), form.dtype(), described.device())))
             }
             _ => Ok(leaf.clone()),
-        }),
+        })?,
     };
-    store_all(scope, &graphdef, &unmade(State::merge([state, made])?)?, options)?;
+    store_all(scope, &bridge_graph::graphdef(&copy)?, &state, options)?;
     enter_call(scope, &copy)?;
     run(scope, &copy, method)
 }
 
+/// A module with stand-ins for its values, and what was made lazily inside of it.
+fn complete_described<M: Field, T>(
+    scope: &Scope,
+    graphdef: &GraphDef<M>,
+    state: &State,
+    policy: Policy,
+    method: &impl Fn(&M) -> Result<T>,
+) -> Result<(M, State)> {
+    let (copy, _) = merge_with(graphdef, &stand_ins(state)?, policy)?;
+    let constructed = flags(&copy)?;
+    enter_call(scope, &copy)?;
+    if scope.is_initializing() {
+        initialize_inside(&copy, method)?;
+    }
+    set_flags_back(&copy, &constructed)?;
+    let made = split(&copy)?.1.without(state);
+    Ok((copy, made))
+}
+
 /// Runs a method of the module, seen by whoever looks at the functional call.
 fn run<M: Field, T>(scope: &Scope, module: &M, method: impl Fn(&M) -> Result<T>) -> Result<T> {
-    let (sown, perturbed) = (Intermediate::variable_type(), Perturbation::variable_type());
-    let collection = perturbed.collection_name();
-    let given = if scope.has_collection(&collection) { scope.subtree(&collection) } else { None };
-    let sows = scope.is_mutable_collection(sown.collection());
-    let perturbs = scope.is_mutable_collection(perturbed.collection()) || given.is_some();
+    let perturbations = Perturbation::variable_type().collection_name();
+    let given = if scope.has_collection(&perturbations) { scope.subtree(&perturbations) } else { None };
     let call = || match scope.is_summarizing() {
         false => method(module),
         true => {
@@ -89,36 +95,82 @@ fn run<M: Field, T>(scope: &Scope, module: &M, method: impl Fn(&M) -> Result<T>)
             Ok(output)
         }
     };
-    if !sows && !perturbs {
+    if scope.mutable().is_none() && given.is_none() {
         return call();
     }
-    let mut capture = if perturbs { Capture::of::<Perturbation>() } else { Capture::of::<Intermediate>() };
-    if sows && perturbs {
+    // Whatever is sown into a collection that may change.
+    let mut capture = Capture::of::<Perturbation>().in_collections(scope.mutable().clone());
+    if scope.is_mutable_collection(Intermediate::variable_type().collection()) {
         capture = capture.and::<Intermediate>();
     }
     if scope.is_capturing() {
         capture = capture.outputs::<Intermediate>();
     }
-    if let Some(given) = given {
-        capture = capture.init(&State::from(given));
+    let mut begun = given.map(State::from).unwrap_or_default();
+    // What is put together goes on from what is there.
+    for collection in scope.collections() {
+        let is_kept = is_built_in(&collection) || collection == NNX || collection == perturbations;
+        if !is_kept
+            && collection != Param::variable_type().collection()
+            && scope.is_mutable_collection(&collection)
+            && let Some(tree) = scope.subtree(&collection)
+        {
+            tree.try_for_each(|path, leaf: &Leaf| match is_item(path) || begun.tree().get(path).is_some() {
+                true => Ok(()),
+                false => begun.insert(path, leaf.clone()).map(|_| ()),
+            })?;
+        }
     }
-    let (output, captured) = capture.run(module, |_| call())?;
-    store_captured(scope, module, &captured)?;
+    let capture = capture.init(&begun);
+    let (output, captured, outputs) = capture.run_apart(module, |_| call())?;
+    store_captured(scope, module, &captured, &outputs)?;
     Ok(output)
 }
 
 /// Puts what was captured inside of the module where the functional module would have put it.
-fn store_captured<M: Field>(scope: &Scope, module: &M, captured: &State) -> Result<()> {
+fn store_captured<M: Field>(scope: &Scope, module: &M, captured: &State, outputs: &[Path]) -> Result<()> {
     if captured.is_empty() {
         return Ok(());
     }
-    let mut classes: BTreeMap<Path, String> = BTreeMap::new();
+    let classes = classes(module)?;
+    let mut lists = Lists::default();
+    captured.tree().try_for_each(|path, leaf| {
+        let collection = leaf.kind.collection_name();
+        if !scope.is_mutable_collection(&collection) {
+            return Ok(());
+        }
+        let count = |list: &Path| scope.items(&collection, list);
+        let is_call = |key: &PathKey| matches!(key, PathKey::Name(name) if name == CALL);
+        let of_output = outputs.iter().find(|list| path.starts_with(list)).map(Path::len);
+        // An output inside of a wrapped module is known by its name.
+        let of_output = of_output.or_else(|| path.keys().iter().position(is_call).map(|at| at + 1));
+        let path = match of_output {
+            None if is_item(path) => lists.behind(path, path.len() - 1, count),
+            None => path.clone(),
+            Some(steps) => {
+                let of: Path = path.keys().iter().take(steps - 1).cloned().collect();
+                let method = path.keys().get(steps - 1).map(ToString::to_string).unwrap_or_default();
+                // The class of what is deeper inside of a wrapped module is not known here.
+                let class = classes.get(&of).map(String::as_str).unwrap_or_default();
+                // The wrapper's own output is captured by the functional call.
+                if (of.is_empty() && method == CALL) || !scope.captures(&of, class, &method) {
+                    return Ok(());
+                }
+                lists.behind(path, steps, count)
+            }
+        };
+        scope.put(&path, leaf.clone())
+    })
+}
+
+/// The class of each module, of a wrapped one its own.
+fn classes<M: Field>(module: &M) -> Result<BTreeMap<Path, String>> {
+    let mut classes = BTreeMap::new();
     iter_graph(module, |path, node| {
         match (node, path.last()) {
             (GraphNode::Module(module), _) => {
                 drop(classes.insert(path.clone(), module.type_name().to_owned()))
             }
-            // A wrapped module is of its own class.
             (GraphNode::Static(value), Some(key)) if *key == CLASS_KEY => {
                 if let Attribute::Text(class) = value() {
                     let of = path.keys().iter().take(path.len() - 1).cloned().collect();
@@ -129,19 +181,7 @@ fn store_captured<M: Field>(scope: &Scope, module: &M, captured: &State) -> Resu
         }
         Ok(())
     })?;
-    let is_call = |key: &PathKey| matches!(key, PathKey::Name(name) if name == CALL);
-    captured.tree().try_for_each(|path, leaf| {
-        if !scope.is_mutable_collection(leaf.kind.collection()) {
-            return Ok(());
-        }
-        let Some(at) = path.keys().iter().position(is_call) else { return scope.put(path, leaf.clone()) };
-        let of: Path = path.keys().iter().take(at).cloned().collect();
-        // The wrapper's own output is captured by the functional call.
-        // The class of what is deeper inside of a wrapped module is not known here.
-        let class = classes.get(&of).map(String::as_str).unwrap_or_default();
-        let wanted = !of.is_empty() && scope.captures(&of, class, CALL);
-        if wanted { scope.put(path, leaf.clone()) } else { Ok(()) }
-    })
+    Ok(classes)
 }
 
 /// Creates what is created lazily inside a module that was just constructed, and leaves everything else
@@ -182,7 +222,10 @@ pub(crate) fn apply<M: Field, T>(
 ) -> Result<T> {
     let before = stored_state(scope, &graphdef)?;
     if scope.is_describing() {
-        let copy = merge(&graphdef, &stand_ins(&before)?)?;
+        let (copy, made) = complete_described(scope, &graphdef, &before, options.policy, &method)?;
+        if !made.is_empty() && scope.is_initializing() {
+            store_all(scope, &bridge_graph::graphdef(&copy)?, &made, options)?;
+        }
         enter_call(scope, &copy)?;
         return run(scope, &copy, method);
     }
@@ -304,6 +347,18 @@ fn write_back<M: Field>(
     keys: &[(Name, Key)],
     options: &Options,
 ) -> Result<()> {
+    write_back_at(scope, module, before, keys, options, &BTreeMap::new())
+}
+
+/// Writes back what changed, of shared variables at the paths where they were given.
+fn write_back_at<M: Field>(
+    scope: &Scope,
+    module: &M,
+    before: &State,
+    keys: &[(Name, Key)],
+    options: &Options,
+    given: &BTreeMap<Path, Path>,
+) -> Result<()> {
     let mut changed: Vec<(Path, Leaf)> = Vec::new();
     let mut structure: Vec<Path> = Vec::new();
     let mut met = 0;
@@ -332,7 +387,7 @@ fn write_back<M: Field>(
             // A policy let it be missing.
             None if matches!(leaf.value, Value::Absent) => return Ok(()),
             // What a wrapped module keeps of what was sown in it is to be looked at, and no part of this one.
-            None if leaf.kind == Intermediate::variable_type()
+            None if (leaf.kind == Intermediate::variable_type() || is_item(path))
                 && wrapped.iter().any(|wrapped| path.starts_with(wrapped)) =>
             {
                 return Ok(());
@@ -346,8 +401,8 @@ fn write_back<M: Field>(
         Ok(())
     })?;
     if !structure.is_empty() || met < before.len() {
-        if let Some(before) = at_first_paths(module, before)? {
-            return write_back(scope, module, &before, keys, options);
+        if let Some((before, given)) = at_first_paths(module, before)? {
+            return write_back_at(scope, module, &before, keys, options, &given);
         }
         if !scope.is_mutable_collection(&NNX) {
             let gone = before.without(&state(module)?);
@@ -363,16 +418,18 @@ fn write_back<M: Field>(
             false => !options.drop_immutable_writes || scope.is_mutable_collection(leaf.kind.collection()),
         };
         if stored {
-            scope.put(&path, options.stored(&path, leaf))?;
+            let path = given.get(&path).unwrap_or(&path);
+            scope.put(path, options.stored(path, leaf))?;
         }
     }
     Ok(())
 }
 
-/// A state that has shared variables at other paths than their first, with those at their first.
-fn at_first_paths<M: Field>(module: &M, state: &State) -> Result<Option<State>> {
+/// A state that has shared variables at other paths than their first, with those at their first, and from those to where they
+/// were.
+fn at_first_paths<M: Field>(module: &M, state: &State) -> Result<Option<(State, BTreeMap<Path, Path>)>> {
     let duplicates = find_duplicates(module)?;
-    let mut moved = false;
+    let mut given = BTreeMap::new();
     let mut renamed = State::default();
     for (path, leaf) in state.iter() {
         let first = duplicates.iter().find_map(|same| {
@@ -380,10 +437,15 @@ fn at_first_paths<M: Field>(module: &M, state: &State) -> Result<Option<State>> 
             let other = others.iter().find(|other| path.starts_with(other))?;
             Some(first.concat(&path.keys().iter().skip(other.len()).cloned().collect()))
         });
-        moved |= first.is_some();
-        renamed.insert(&first.unwrap_or(path), leaf.clone())?;
+        match first {
+            Some(first) => {
+                renamed.insert(&first, leaf.clone())?;
+                given.insert(first, path);
+            }
+            None => drop(renamed.insert(&path, leaf.clone())?),
+        }
     }
-    Ok(moved.then_some(renamed))
+    Ok((!given.is_empty()).then_some((renamed, given)))
 }
 
 /// A stream that was drawn from is no change that anyone has to allow. One that went on from another key is
@@ -396,17 +458,36 @@ fn stores_stream(scope: &Scope, leaf: &Leaf, keys: &[(Name, Key)]) -> bool {
     }
 }
 
+/// Whether a collection is one that modules keep variables in, so that what a module does not know there is a mistake.
+fn is_built_in(collection: &Name) -> bool {
+    let kinds = [
+        BatchStat::variable_type(),
+        Cache::variable_type(),
+        RngKey::variable_type(),
+        RngCount::variable_type(),
+        BareTensor::variable_type(),
+    ];
+    kinds.iter().any(|kind| collection == kind.collection())
+}
+
 /// Everything that the collections hold for this module, in one tree.
 ///
-/// What calls left behind to be looked at is no part of it, unless the module has a variable there.
+/// What calls left behind to be looked at is no part of it, unless the module has a variable there; nor is what is in a collection
+/// of one's own that the module has nothing in.
 fn stored_state<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<State> {
     let mut stored = Vec::new();
+    let mut own_types = None;
     for collection in scope.collections().into_iter().filter(|collection| *collection != NNX) {
         let Some(tree) = scope.subtree(&collection) else { continue };
         let left_behind = [Intermediate::variable_type(), Perturbation::variable_type()];
-        stored.push(match left_behind.iter().any(|kind| collection == kind.collection()) {
-            false => State::from(tree),
-            true => {
+        let is_own = collection == Param::variable_type().collection() || {
+            let types = own_types.get_or_insert_with(|| graphdef.variable_types());
+            let is_of = |kind: &VariableType| collection == kind.collection();
+            !left_behind.iter().any(is_of) && (types.iter().any(is_of) || is_built_in(&collection))
+        };
+        stored.push(match is_own {
+            true => State::from(tree),
+            false => {
                 let own = graphdef.variable_paths();
                 State::from(tree).filter(Filter::new(move |path, _| own.binary_search(path).is_ok()))
             }
@@ -428,6 +509,9 @@ fn stored_state<M>(scope: &Scope, graphdef: &GraphDef<M>) -> Result<State> {
 fn store_all<M>(scope: &Scope, graphdef: &GraphDef<M>, state: &State, options: &Options) -> Result<()> {
     store_graphdef(scope, graphdef)?;
     let mut collections: Vec<String> = Vec::new();
+    if !scope.is_mutable_collection(&NNX) {
+        collections.push(NNX.to_string());
+    }
     state.tree().try_for_each(|path, leaf| {
         let collection = leaf.kind.collection();
         if scope.is_mutable_collection(collection) {

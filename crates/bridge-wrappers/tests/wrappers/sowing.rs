@@ -174,14 +174,23 @@ fn a_functional_call_sees_into_a_wrapped_stateful_module() {
     let model = Around(to_functional(|_: &Rngs| StatefulSower::new()));
     let variables = model.init(key(0), &x()).unwrap();
     let sown = variables.filter_collections(|name| name != "nnx");
-    assert_eq!(variable_paths(&sown), ["params.inner.factor", "perturbations.inner.product"]);
+    // A collection of one's own may change at `init`, as in Linen.
+    let made = ["losses.inner.sum", "params.inner.factor", "perturbations.inner.product"];
+    assert_eq!(variable_paths(&sown), made);
+    let once = of_variables(&variables, "losses", "inner.sum");
     let given = variables.filter_collections(|name| name != "perturbations");
     let (y, updates) = model.apply_mut(&given, key(0), ["intermediates", "losses"], &x()).unwrap();
     assert_eq!(to_vec(&y), [6.]);
-    assert_eq!(variable_paths(&updates), ["intermediates.inner.seen.0", "intermediates.inner.seen.1"]);
+    let paths = ["intermediates.inner.seen.0", "intermediates.inner.seen.1", "losses.inner.sum"];
+    assert_eq!(variable_paths(&updates), paths);
     assert_eq!(of_variables(&updates, "intermediates", "inner.seen.1"), 4.);
-    let (_, none) = model.apply_mut(&given, key(0), "losses", &x()).unwrap();
-    assert!(none.is_empty());
+    // It goes on from what is passed in, and begins where nothing is.
+    assert_eq!(of_variables(&updates, "losses", "inner.sum"), 2. * once);
+    let without = given.filter_collections(|name| name != "losses");
+    let (_, losses) = model.apply_mut(&without, key(0), "losses", &x()).unwrap();
+    assert_eq!(of_variables(&losses, "losses", "inner.sum"), once);
+    // A call that may not change it has nothing of it.
+    assert!(model.apply(&without, &x()).is_ok());
 }
 
 #[test]
