@@ -112,6 +112,13 @@ fn every_behaviour_of_flax_has_its_test() {
 #[test]
 fn every_statement_of_the_bridge_has_its_test() {
     check("docs/bridge.md", BEHAVIOURS, 60);
+    let page = fs::read_to_string(process::root().join("docs/bridge.md")).unwrap();
+    for (letter, last) in [('F', 3), ('L', 6), ('N', 17), ('T', 16), ('X', 2), ('B', 8)] {
+        for number in 1..=last {
+            let begins = format!("| {letter}{number} ");
+            assert!(page.lines().any(|line| line.starts_with(&begins)), "no row for {letter}{number}");
+        }
+    }
 }
 
 #[test]

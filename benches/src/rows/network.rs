@@ -412,6 +412,16 @@ fn construction() -> Vec<Entry> {
             });
             Ok(Row::new(Time::Milliseconds, ours).against("bare", with_a_call(x)))
         }),
+        Entry::new("init/to_functional/transformer4", move || {
+            let x = tokens()?;
+            let input = x.clone();
+            let wrapped = to_functional(StatefulTransformer::new);
+            let ours: Routine = Box::new(move || {
+                black_box(wrapped.init(key(0), &input)?);
+                Ok(())
+            });
+            Ok(Row::new(Time::Milliseconds, ours).against("bare", with_a_call(x)))
+        }),
         Entry::new("init/stateful/transformer4", || {
             let ours: Routine = Box::new(|| {
                 black_box(StatefulTransformer::new(&Rngs::new(0))?);

@@ -222,7 +222,9 @@ impl Scope {
 
     /// What a collection holds for this module: its own variables and those of everything below it.
     pub fn subtree(&self, collection: &Name) -> Option<Tree<Leaf>> {
-        self.variables().subtree(&self.path_in(collection)).cloned()
+        let variables = self.variables();
+        let collection = variables.child(&PathKey::Name(collection.clone()))?;
+        self.path().keys().iter().try_fold(collection, |place, key| place.child(key)).cloned()
     }
 
     /// The names of the collections.

@@ -17,6 +17,8 @@ pub struct CallContext {
     made_by: AtomicU64,
     /// That pass failed.
     made_in_vain: AtomicBool,
+    /// Whether an enclosing call ever set one of those below: most wrapped modules are in none.
+    entered: AtomicBool,
     mutable: RwLock<Option<CollectionFilter>>,
     separator: RwLock<Option<Separator>>,
     streams: RwLock<Vec<RngStream>>,
@@ -109,21 +111,29 @@ impl CallContext {
 
     /// The collections that the enclosing call may change.
     pub fn mutable(&self) -> Option<CollectionFilter> {
+        if !self.entered.load(Ordering::Acquire) {
+            return None;
+        }
         self.mutable.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets the collections that the enclosing call may change.
     pub fn set_mutable(&self, mutable: Option<CollectionFilter>) {
+        self.entered.store(true, Ordering::Release);
         *self.mutable.write().unwrap_or_else(PoisonError::into_inner) = mutable;
     }
 
     /// What keeps the names of a path apart where the enclosing call derives keys from it.
     pub fn separator(&self) -> Option<Separator> {
+        if !self.entered.load(Ordering::Acquire) {
+            return None;
+        }
         *self.separator.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets what keeps the names of a path apart.
     pub fn set_separator(&self, separator: Option<Separator>) {
+        self.entered.store(true, Ordering::Release);
         *self.separator.write().unwrap_or_else(PoisonError::into_inner) = separator;
     }
 
@@ -132,6 +142,9 @@ impl CallContext {
     /// # Errors
     /// None that a stream made for a call causes.
     pub fn draw(&self, wanted: impl Fn(&Name) -> bool) -> Result<Vec<(Name, Key)>> {
+        if !self.entered.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
         let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
         let names = streams.iter().map(|stream| (stream.name(), stream));
         names.filter(|(name, _)| wanted(name)).map(|(name, stream)| Ok((name, stream.draw()?))).collect()
@@ -139,6 +152,7 @@ impl CallContext {
 
     /// Sets the enclosing call's random streams, for a wrapper that was made without one of that name.
     pub fn set_streams(&self, streams: Vec<RngStream>) {
+        self.entered.store(true, Ordering::Release);
         *self.streams.write().unwrap_or_else(PoisonError::into_inner) = streams;
     }
 }

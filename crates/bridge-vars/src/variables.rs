@@ -34,11 +34,11 @@ impl Variables {
         // Many trees are of one collection: that is found out on the way.
         if let Some(first) = first_leaf(tree) {
             let first = kind(first);
-            let one = tree.try_map(|_, value| {
+            let one = map_all(tree, &|value: &T| {
                 let kind = kind(value);
-                (kind == first || kind.collection() == first.collection()).then(|| leaf(value)).ok_or(())
+                (kind == first || kind.collection() == first.collection()).then(|| leaf(value))
             });
-            if let Ok(one) = one {
+            if let Some(one) = one {
                 let collection = PathKey::Name(first.collection_name());
                 return Self(Tree::Node(Node::from_sorted([(collection, one)])));
             }
@@ -233,6 +233,20 @@ impl From<Variables> for Tree<Leaf> {
     fn from(variables: Variables) -> Self {
         variables.0
     }
+}
+
+/// The same tree of other leaves; nothing, if one leaf has none.
+fn map_all<T, U>(tree: &Tree<T>, f: &impl Fn(&T) -> Option<U>) -> Option<Tree<U>> {
+    Some(match tree {
+        Tree::Leaf(leaf) => Tree::Leaf(f(leaf)?),
+        Tree::Node(node) => {
+            let mut children = Vec::with_capacity(node.children().len());
+            for (key, child) in node.children() {
+                children.push((key.clone(), map_all(child, f)?));
+            }
+            Tree::Node(Node::from_sorted(children))
+        }
+    })
 }
 
 fn first_leaf<T>(tree: &Tree<T>) -> Option<&T> {
