@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use bridge_functional::{Mode, Scope};
 use bridge_graph::{
-    Attribute, BareTensor, CALL, Capture, EVALUATION_FLAGS, Field, GraphDef, GraphNode, Policy, Program,
-    RngStream, find_duplicates, iter_graph, merge, merge_with, reached, restart_streams, rows_of, split,
-    stand_ins, state, variables,
+    BareTensor, EVALUATION_FLAGS, Field, GraphDef, GraphNode, Policy, Program, RngStream, find_duplicates,
+    iter_graph, merge, merge_with, reached, restart_streams, split, stand_ins, state, variables,
 };
 use bridge_random::Key;
 use bridge_vars::{
@@ -17,9 +16,9 @@ use bridge_vars::{
 
 use crate::WrapperError;
 use crate::lazy_init::complete;
-use crate::lists::{Lists, is_item};
+use crate::lists::is_item;
 use crate::options::Options;
-use crate::to_stateful::CLASS_KEY;
+use crate::seen::run;
 
 pub(crate) static NNX: Name = Name::from_static(&"nnx");
 pub(crate) static GRAPHDEF: Name = Name::from_static(&"<graphdef>");
@@ -81,107 +80,6 @@ fn complete_described<M: Field, T>(
     set_flags_back(&copy, &constructed)?;
     let made = split(&copy)?.1.without(state);
     Ok((copy, made))
-}
-
-/// Runs a method of the module, seen by whoever looks at the functional call.
-fn run<M: Field, T>(scope: &Scope, module: &M, method: impl Fn(&M) -> Result<T>) -> Result<T> {
-    let perturbations = Perturbation::variable_type().collection_name();
-    let given = if scope.has_collection(&perturbations) { scope.subtree(&perturbations) } else { None };
-    let call = || match scope.is_summarizing() {
-        false => method(module),
-        true => {
-            let (output, rows) = rows_of(module, || method(module))?;
-            scope.summarize_inside(rows);
-            Ok(output)
-        }
-    };
-    if scope.mutable().is_none() && given.is_none() {
-        return call();
-    }
-    // Whatever is sown into a collection that may change.
-    let mut capture = Capture::of::<Perturbation>().in_collections(scope.mutable().clone());
-    if scope.is_mutable_collection(Intermediate::variable_type().collection()) {
-        capture = capture.and::<Intermediate>();
-    }
-    if scope.is_capturing() {
-        capture = capture.outputs::<Intermediate>();
-    }
-    let mut begun = given.map(State::from).unwrap_or_default();
-    // What is put together goes on from what is there.
-    for collection in scope.collections() {
-        let is_kept = is_built_in(&collection) || collection == NNX || collection == perturbations;
-        if !is_kept
-            && collection != Param::variable_type().collection()
-            && scope.is_mutable_collection(&collection)
-            && let Some(tree) = scope.subtree(&collection)
-        {
-            tree.try_for_each(|path, leaf: &Leaf| match is_item(path) || begun.tree().get(path).is_some() {
-                true => Ok(()),
-                false => begun.insert(path, leaf.clone()).map(|_| ()),
-            })?;
-        }
-    }
-    let capture = capture.init(&begun);
-    let (output, captured, outputs) = capture.run_apart(module, |_| call())?;
-    store_captured(scope, module, &captured, &outputs)?;
-    Ok(output)
-}
-
-/// Puts what was captured inside of the module where the functional module would have put it.
-fn store_captured<M: Field>(scope: &Scope, module: &M, captured: &State, outputs: &[Path]) -> Result<()> {
-    if captured.is_empty() {
-        return Ok(());
-    }
-    let classes = classes(module)?;
-    let mut lists = Lists::default();
-    captured.tree().try_for_each(|path, leaf| {
-        let collection = leaf.kind.collection_name();
-        if !scope.is_mutable_collection(&collection) {
-            return Ok(());
-        }
-        let count = |list: &Path| scope.items(&collection, list);
-        let is_call = |key: &PathKey| matches!(key, PathKey::Name(name) if name == CALL);
-        let of_output = outputs.iter().find(|list| path.starts_with(list)).map(Path::len);
-        // An output inside of a wrapped module is known by its name.
-        let of_output = of_output.or_else(|| path.keys().iter().position(is_call).map(|at| at + 1));
-        let path = match of_output {
-            None if is_item(path) => lists.behind(path, path.len() - 1, count),
-            None => path.clone(),
-            Some(steps) => {
-                let of: Path = path.keys().iter().take(steps - 1).cloned().collect();
-                let method = path.keys().get(steps - 1).map(ToString::to_string).unwrap_or_default();
-                // The class of what is deeper inside of a wrapped module is not known here.
-                let class = classes.get(&of).map(String::as_str).unwrap_or_default();
-                // The wrapper's own output is captured by the functional call.
-                if (of.is_empty() && method == CALL) || !scope.captures(&of, class, &method) {
-                    return Ok(());
-                }
-                lists.behind(path, steps, count)
-            }
-        };
-        scope.put(&path, leaf.clone())
-    })
-}
-
-/// The class of each module, of a wrapped one its own.
-fn classes<M: Field>(module: &M) -> Result<BTreeMap<Path, String>> {
-    let mut classes = BTreeMap::new();
-    iter_graph(module, |path, node| {
-        match (node, path.last()) {
-            (GraphNode::Module(module), _) => {
-                drop(classes.insert(path.clone(), module.type_name().to_owned()))
-            }
-            (GraphNode::Static(value), Some(key)) if *key == CLASS_KEY => {
-                if let Attribute::Text(class) = value() {
-                    let of = path.keys().iter().take(path.len() - 1).cloned().collect();
-                    classes.insert(of, class.to_string());
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(classes)
 }
 
 /// Creates what is created lazily inside a module that was just constructed, and leaves everything else
@@ -459,7 +357,7 @@ fn stores_stream(scope: &Scope, leaf: &Leaf, keys: &[(Name, Key)]) -> bool {
 }
 
 /// Whether a collection is one that modules keep variables in, so that what a module does not know there is a mistake.
-fn is_built_in(collection: &Name) -> bool {
+pub(crate) fn is_built_in(collection: &Name) -> bool {
     let kinds = [
         BatchStat::variable_type(),
         Cache::variable_type(),

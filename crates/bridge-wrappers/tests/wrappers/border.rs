@@ -12,36 +12,13 @@ use candle_core::{DType, Module, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::modules::{
-    MUTABLE, Recall, Recaller, assert_same, device, input, keys, tensor, to_vec, variable_paths,
+    Around, MUTABLE, Outer, Recall, Recaller, assert_same, device, input, keys, tensor, to_vec,
+    variable_paths,
 };
 use crate::nesting::Around as AroundRecaller;
 
 fn scalar(value: f32) -> Result<Tensor> {
     Ok(Tensor::new(value, &device())?)
-}
-
-/// A stateful module around any other.
-#[derive(Debug, StatefulModule)]
-#[module(crate = "bridge_graph")]
-struct Outer<M> {
-    inner: M,
-}
-
-impl<M: Module> Module for Outer<M> {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        x.apply(&self.inner)
-    }
-}
-
-/// A functional module around any other.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Around<F>(F);
-
-impl<F: FunctionalModule<Output = Tensor>> FunctionalModule for Around<F> {
-    type Output = Tensor;
-    fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
-        scope.call_named("inner", &self.0, x)
-    }
 }
 
 /// A functional module inside of a stateful one inside of a functional one.

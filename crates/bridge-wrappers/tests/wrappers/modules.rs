@@ -155,3 +155,27 @@ pub(crate) fn assert_error<T, E: std::error::Error + 'static>(result: Result<T>,
     assert!(error.downcast_ref::<E>().is_some(), "of another type: {error}");
     assert_eq!(error.to_string(), text);
 }
+
+/// A stateful module around any other.
+#[derive(Debug, StatefulModule)]
+#[module(crate = "bridge_graph")]
+pub(crate) struct Outer<M> {
+    pub(crate) inner: M,
+}
+
+impl<M: Module> Module for Outer<M> {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        x.apply(&self.inner)
+    }
+}
+
+/// A functional module around any other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Around<F>(pub(crate) F);
+
+impl<F: FunctionalModule<Output = Tensor>> FunctionalModule for Around<F> {
+    type Output = Tensor;
+    fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
+        scope.call_named("inner", &self.0, x)
+    }
+}

@@ -10,7 +10,7 @@ use bridge_wrappers::{ToFunctional, ToStateful, lazy_init, to_functional};
 use candle_core::{Module, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::modules::{device, paths, to_vec, variable_paths};
+use crate::modules::{Around, Outer, device, paths, to_vec, variable_paths};
 
 /// A functional module that doubles, sows what it gets under two names, and lets its output be perturbed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,30 +74,6 @@ fn of_state(state: &State, path: &str) -> f32 {
 
 fn of_variables(variables: &Variables, collection: &str, path: &str) -> f32 {
     to_vec(variables.get(collection, path).unwrap().tensor().unwrap())[0]
-}
-
-/// A stateful module with something that sows in it.
-#[derive(Debug, StatefulModule)]
-#[module(crate = "bridge_graph")]
-struct Outer<M> {
-    inner: M,
-}
-
-impl<M: Module> Module for Outer<M> {
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        x.apply(&self.inner)
-    }
-}
-
-/// A functional module with something that sows in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Around<F>(F);
-
-impl<F: FunctionalModule<Output = Tensor>> FunctionalModule for Around<F> {
-    type Output = Tensor;
-    fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
-        scope.call_named("inner", &self.0, x)
-    }
 }
 
 fn stateful(mutable: impl Into<CollectionFilter>) -> ToStateful<FunctionalSower> {
