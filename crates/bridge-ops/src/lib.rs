@@ -30,7 +30,7 @@
 //! assert_eq!(gradients.get(&kernel).map(|gradient| gradient.dims()), Some(&[2, 2][..]));
 //! # Ok::<(), bridge_ops::Error>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod accuracy;
 mod activation;
@@ -38,6 +38,8 @@ mod cross_entropy;
 mod dropout;
 mod elementwise;
 mod error;
+mod gradient_sink;
+mod kernels;
 mod labels;
 mod linear;
 mod mean_squared_error;
@@ -51,6 +53,7 @@ pub use activation::{gelu, gelu_exact, relu, sigmoid, silu, tanh};
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_per_example};
 pub use dropout::{dropout, dropout_with_key};
 pub use error::{Error, Result};
+pub use gradient_sink::{Collected, Home, collect_gradients};
 pub use linear::linear;
 pub use mean_squared_error::mean_squared_error;
 pub use normalization::{batch_statistics, check_features, moving_average, normalize, statistics_dtype};

@@ -71,6 +71,16 @@ pub trait Opaque: Any + Send + Sync + fmt::Debug {
 }
 
 impl TensorValue {
+    fn new(tensor: Tensor, exposed: bool) -> Self {
+        let form = TensorForm::from(&tensor);
+        Self(Arc::new(Buffer { form, tensor, leaf: OnceLock::new(), exposed: exposed.into() }))
+    }
+
+    /// Calls `read` with the tensor, of which it keeps no handle: changes in place may follow without a copy.
+    pub fn read<R>(&self, read: impl FnOnce(&Tensor) -> R) -> R {
+        read(&self.0.tensor)
+    }
+
     /// The tensor. From here on it may be held elsewhere, so that a change in place copies it first.
     pub fn get(&self) -> &Tensor {
         if !self.0.exposed.load(Ordering::Relaxed) {
@@ -120,13 +130,12 @@ impl TensorValue {
     }
 
     /// Calls `change` on a tensor whose storage no one else has, with its elements; a copy if need be.
-    pub(crate) fn change_in_place(&mut self, change: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
+    pub fn change_in_place(&mut self, change: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
         let alone = Arc::get_mut(&mut self.0)
             .is_some_and(|buffer| !*buffer.exposed.get_mut() && !buffer.tensor.track_op());
         if !alone {
             let tensor = self.0.tensor.detach().force_contiguous()?;
-            let form = self.0.form.clone();
-            *self = Self(Arc::new(Buffer { form, tensor, leaf: OnceLock::new(), exposed: false.into() }));
+            *self = Self::new(tensor, false);
         }
         if let Some(buffer) = Arc::get_mut(&mut self.0) {
             // A graph that began at it keeps the old elements.
@@ -149,6 +158,13 @@ impl TensorValue {
 }
 
 impl Value {
+    /// A tensor with a storage that no one else has. Changes in place do not copy it.
+    ///
+    /// Whoever keeps a handle to the tensor, or to another with its storage, sees such changes.
+    pub fn owned(tensor: Tensor) -> Self {
+        Self::Tensor(TensorValue::new(tensor, false))
+    }
+
     /// The tensor.
     ///
     /// # Errors
@@ -356,13 +372,7 @@ fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool> {
 impl From<Tensor> for Value {
     fn from(tensor: Tensor) -> Self {
         // Whoever gives it may keep a handle to it.
-        let form = TensorForm::from(&tensor);
-        Self::Tensor(TensorValue(Arc::new(Buffer {
-            form,
-            tensor,
-            leaf: OnceLock::new(),
-            exposed: true.into(),
-        })))
+        Self::Tensor(TensorValue::new(tensor, true))
     }
 }
 impl From<&Tensor> for Value {

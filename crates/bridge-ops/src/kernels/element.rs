@@ -1,0 +1,169 @@
+//! Numbers that kernels compute on: f32 and f64 as they are, bf16 and f16 in f32.
+
+use candle_core::WithDType;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use std::mem::MaybeUninit;
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+
+use super::simd::Instructions;
+
+/// How many elements of a narrow dtype are widened at a time: little enough for the innermost cache.
+pub(crate) const BLOCK: usize = 512;
+
+/// A dtype of tensors.
+pub(crate) trait Element: WithDType {
+    /// What its arithmetic is done in.
+    type Wide: Real;
+
+    fn widen(self) -> Self::Wide;
+
+    fn narrow(wide: Self::Wide) -> Self;
+
+    /// The values in the dtype of the arithmetic: themselves, or converted in `scratch`, which is as long at least.
+    fn wide<'a>(values: &'a [Self], scratch: &'a mut [Self::Wide]) -> &'a [Self::Wide];
+
+    /// Writes all of `out` through `write`, which gets as much room in the dtype of the arithmetic and fills it: `out`
+    /// itself, or `scratch`, which is as long at least.
+    fn fill(
+        out: &mut [MaybeUninit<Self>],
+        scratch: &mut [Self::Wide],
+        write: impl FnOnce(&mut [MaybeUninit<Self::Wide>]),
+    );
+}
+
+/// A dtype of arithmetic.
+pub(crate) trait Real:
+    Element<Wide = Self>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + PartialOrd
+{
+    const ZERO: Self;
+    const ONE: Self;
+    const INFINITY: Self;
+
+    /// The nearest value.
+    fn real(value: f64) -> Self;
+
+    fn sqrt(self) -> Self;
+
+    fn abs(self) -> Self;
+
+    /// `self * factor + term`, rounded once where that is an instruction.
+    fn times_plus<I: Instructions>(self, factor: Self, term: Self) -> Self;
+
+    /// The exponential function. NaN stays NaN.
+    fn exponential<I: Instructions>(self) -> Self;
+
+    /// The natural logarithm.
+    fn logarithm(self) -> Self;
+}
+
+/// Room that a dtype without need of it can do without.
+pub(crate) fn scratch<T: Element>() -> [T::Wide; BLOCK] {
+    [T::Wide::ZERO; BLOCK]
+}
+
+macro_rules! real {
+    ($type:ty, $exponential:path) => {
+        impl Element for $type {
+            type Wide = Self;
+
+            #[inline(always)]
+            fn widen(self) -> Self {
+                self
+            }
+            #[inline(always)]
+            fn narrow(wide: Self) -> Self {
+                wide
+            }
+            #[inline(always)]
+            fn wide<'a>(values: &'a [Self], _: &'a mut [Self]) -> &'a [Self] {
+                values
+            }
+            #[inline(always)]
+            fn fill(
+                out: &mut [MaybeUninit<Self>],
+                _: &mut [Self],
+                write: impl FnOnce(&mut [MaybeUninit<Self>]),
+            ) {
+                write(out);
+            }
+        }
+
+        impl Real for $type {
+            const ZERO: Self = 0.;
+            const ONE: Self = 1.;
+            const INFINITY: Self = Self::INFINITY;
+
+            #[inline(always)]
+            fn real(value: f64) -> Self {
+                value as Self
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                self.abs()
+            }
+            #[inline(always)]
+            fn times_plus<I: Instructions>(self, factor: Self, term: Self) -> Self {
+                if I::FUSED { self.mul_add(factor, term) } else { self * factor + term }
+            }
+            #[inline(always)]
+            fn exponential<I: Instructions>(self) -> Self {
+                $exponential(self)
+            }
+            #[inline(always)]
+            fn logarithm(self) -> Self {
+                self.ln()
+            }
+        }
+    };
+}
+
+real!(f32, super::math::exponential::<I>);
+real!(f64, f64::exp);
+
+macro_rules! half {
+    ($type:ty) => {
+        impl Element for $type {
+            type Wide = f32;
+
+            #[inline(always)]
+            fn widen(self) -> f32 {
+                self.to_f32()
+            }
+            #[inline(always)]
+            fn narrow(wide: f32) -> Self {
+                Self::from_f32(wide)
+            }
+            fn wide<'a>(values: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32] {
+                let scratch = &mut scratch[..values.len()];
+                values.convert_to_f32_slice(scratch);
+                scratch
+            }
+            fn fill(
+                out: &mut [MaybeUninit<Self>],
+                scratch: &mut [f32],
+                write: impl FnOnce(&mut [MaybeUninit<f32>]),
+            ) {
+                let wide = &mut scratch[..out.len()];
+                write(super::storage::as_uninit(wide));
+                // A pass over initialised room, because the conversion takes no other.
+                out.fill(MaybeUninit::new(Self::ZERO));
+                super::storage::as_init(out).convert_from_f32_slice(wide);
+            }
+        }
+    };
+}
+
+half!(bf16);
+half!(f16);

@@ -1,0 +1,101 @@
+//! One source for every processor: a kernel is compiled for several instruction sets, and the best one that the
+//! processor has is chosen at run time.
+//!
+//! Kernels are plain loops that the compiler turns into vector instructions. `CANDLE_BRIDGE_KERNELS` (`portable`, `avx2`
+//! or `avx512`) asks for less than the processor has, for tests and for the same bits on different processors.
+
+#![allow(unsafe_code, reason = "a function for an instruction set may only run where the processor has it")]
+
+use std::sync::OnceLock;
+
+/// A set of instructions, from the most common one up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Portable,
+    Avx2,
+    Avx512,
+}
+
+/// The environment variable that asks for less than the processor has.
+pub(crate) const VARIABLE: &str = "CANDLE_BRIDGE_KERNELS";
+
+/// The level that kernels run at in this process.
+pub(crate) fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        let wanted = match std::env::var(VARIABLE).as_deref() {
+            Ok("portable") => Level::Portable,
+            Ok("avx2") => Level::Avx2,
+            _ => Level::Avx512,
+        };
+        wanted.min(available())
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn available() -> Level {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512) {
+        (true, true) => Level::Avx512,
+        (true, false) => Level::Avx2,
+        _ => Level::Portable,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn available() -> Level {
+    Level::Portable
+}
+
+/// What the compiler may use where a kernel is compiled.
+pub(crate) trait Instructions: 'static {
+    /// Whether `a * b + c` with one rounding is an instruction. Where it is not, it would be a slow function.
+    const FUSED: bool;
+}
+
+pub(crate) struct Portable;
+pub(crate) struct Fused;
+
+impl Instructions for Portable {
+    const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+}
+impl Instructions for Fused {
+    const FUSED: bool = true;
+}
+
+/// Something to compile for each level. Everything that it calls should be `#[inline(always)]`: what is not inlined is
+/// compiled for the lowest level alone.
+pub(crate) trait Kernel {
+    type Output;
+    fn run<I: Instructions>(self) -> Self::Output;
+}
+
+/// Runs a kernel at the level of this process.
+#[inline]
+pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    match level() {
+        // SAFETY: `level` is at most what the processor has.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2(kernel) },
+        _ => kernel.run::<Portable>(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+fn avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Fused>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Fused>()
+}
