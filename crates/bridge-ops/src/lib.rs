@@ -34,6 +34,8 @@
 
 mod accuracy;
 mod activation;
+#[doc(hidden)]
+pub mod composition;
 mod cross_entropy;
 mod dropout;
 mod elementwise;

@@ -3,9 +3,11 @@
 use candle_core::WithDType;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use super::lanes::Lanes;
 use super::simd::Instructions;
 
 /// How many elements of a narrow dtype are widened at a time: little enough for the innermost cache.
@@ -47,6 +49,12 @@ pub(crate) trait Real:
     const ONE: Self;
     const INFINITY: Self;
 
+    /// The vector of such numbers.
+    type Lanes<I: Instructions>: Lanes<Scalar = Self>;
+
+    /// Calls `work` with a buffer of the thread, to use again in later calls. What is in it is left from those.
+    fn with_buffer<O>(work: impl FnOnce(&mut Vec<Self>) -> O) -> O;
+
     /// The nearest value.
     fn real(value: f64) -> Self;
 
@@ -70,7 +78,7 @@ pub(crate) fn scratch<T: Element>() -> [T::Wide; BLOCK] {
 }
 
 macro_rules! real {
-    ($type:ty, $exponential:path) => {
+    ($type:ty, $lanes:ident, $exponential:path) => {
         impl Element for $type {
             type Wide = Self;
 
@@ -100,7 +108,18 @@ macro_rules! real {
             const ZERO: Self = 0.;
             const ONE: Self = 1.;
             const INFINITY: Self = Self::INFINITY;
+            type Lanes<I: Instructions> = I::$lanes;
 
+            #[inline(always)]
+            fn with_buffer<O>(work: impl FnOnce(&mut Vec<Self>) -> O) -> O {
+                thread_local! {
+                    static BUFFER: Cell<Vec<$type>> = const { Cell::new(Vec::new()) };
+                }
+                let mut buffer = BUFFER.take();
+                let result = work(&mut buffer);
+                BUFFER.set(buffer);
+                result
+            }
             #[inline(always)]
             fn real(value: f64) -> Self {
                 value as Self
@@ -129,8 +148,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, super::math::exponential::<I>);
-real!(f64, f64::exp);
+real!(f32, Single, super::math::exponential::<I>);
+real!(f64, Double, f64::exp);
 
 macro_rules! half {
     ($type:ty) => {

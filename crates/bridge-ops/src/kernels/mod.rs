@@ -5,8 +5,10 @@ use std::sync::OnceLock;
 
 pub(crate) mod element;
 pub(crate) mod function;
+pub(crate) mod lanes;
 pub(crate) mod math;
 pub(crate) mod parallel;
+pub(crate) mod product;
 pub(crate) mod simd;
 pub(crate) mod storage;
 

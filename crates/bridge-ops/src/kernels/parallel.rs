@@ -146,7 +146,7 @@ impl Drop for Join<'_> {
 ///
 /// At most `wanted` take part; fewer where there are not so many threads, and the caller alone inside of another job or
 /// while another thread's job runs. So a job must do its work whatever the number of participants is.
-fn run(wanted: usize, job: &Job<'_>) {
+pub(crate) fn run(wanted: usize, job: &Job<'_>) {
     if wanted <= 1 || threads() == 1 || INSIDE.get() {
         return job(0, 1);
     }

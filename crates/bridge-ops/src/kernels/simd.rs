@@ -8,6 +8,8 @@
 
 use std::sync::OnceLock;
 
+use super::lanes::{Lanes, Quad};
+
 /// A set of instructions, from the most common one up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
@@ -55,16 +57,46 @@ fn available() -> Level {
 pub(crate) trait Instructions: 'static {
     /// Whether `a * b + c` with one rounding is an instruction. Where it is not, it would be a slow function.
     const FUSED: bool;
+
+    /// How many rows of a matrix product stay in registers at a time, beside two vectors of columns.
+    const ROWS: usize;
+
+    /// A vector of f32.
+    type Single: Lanes<Scalar = f32>;
+
+    /// A vector of f64.
+    type Double: Lanes<Scalar = f64>;
 }
 
 pub(crate) struct Portable;
-pub(crate) struct Fused;
 
 impl Instructions for Portable {
     const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+    const ROWS: usize = 4;
+    type Single = Quad<f32>;
+    type Double = Quad<f64>;
 }
-impl Instructions for Fused {
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx2;
+
+#[cfg(target_arch = "x86_64")]
+impl Instructions for Avx2 {
     const FUSED: bool = true;
+    const ROWS: usize = 6;
+    type Single = std::arch::x86_64::__m256;
+    type Double = std::arch::x86_64::__m256d;
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+impl Instructions for Avx512 {
+    const FUSED: bool = true;
+    const ROWS: usize = 14;
+    type Single = std::arch::x86_64::__m512;
+    type Double = std::arch::x86_64::__m512d;
 }
 
 /// Something to compile for each level. Everything that it calls should be `#[inline(always)]`: what is not inlined is
@@ -91,11 +123,11 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Fused>()
+    kernel.run::<Avx512>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Fused>()
+    kernel.run::<Avx2>()
 }

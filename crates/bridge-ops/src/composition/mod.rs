@@ -1,0 +1,2 @@
+//! The operators as compositions of candle's own: what runs on devices without a kernel, and what kernels are compared
+//! with.

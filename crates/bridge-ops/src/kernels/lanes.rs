@@ -1,0 +1,105 @@
+//! Vectors as the processor has them, for the one kernel in which the compiler does not find them by itself.
+
+#![allow(
+    unsafe_code,
+    reason = "instructions that only some processors have, and loads from where a pointer points"
+)]
+
+use super::element::Real;
+use super::simd::Portable;
+
+/// A vector of numbers.
+///
+/// # Safety
+/// The methods may be called only where the processor has the instructions of the vector's
+/// [level](super::simd::Instructions). `load` and `store` reach [`Lanes::COUNT`] numbers from the pointer on, of any
+/// alignment.
+pub(crate) trait Lanes: Copy {
+    type Scalar: Real;
+
+    const COUNT: usize;
+
+    unsafe fn splat(value: Self::Scalar) -> Self;
+    unsafe fn load(from: *const Self::Scalar) -> Self;
+    unsafe fn store(self, to: *mut Self::Scalar);
+    unsafe fn plus(self, other: Self) -> Self;
+    /// `self * factor + term`.
+    unsafe fn times_plus(self, factor: Self, term: Self) -> Self;
+}
+
+/// Four numbers, for the vectors that every processor of an architecture has.
+#[derive(Clone, Copy)]
+pub(crate) struct Quad<R>([R; 4]);
+
+impl<R: Real> Lanes for Quad<R> {
+    type Scalar = R;
+    const COUNT: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: R) -> Self {
+        Self([value; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const R) -> Self {
+        // SAFETY: the caller's; an array is aligned as its elements.
+        Self(unsafe { from.cast::<[R; 4]>().read() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut R) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[R; 4]>().write(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
+    }
+    #[inline(always)]
+    unsafe fn times_plus(self, factor: Self, term: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane].times_plus::<Portable>(factor.0[lane], term.0[lane])))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+macro_rules! lanes {
+    ($vector:ident, $scalar:ty, $count:literal, $splat:ident, $load:ident, $store:ident, $plus:ident, $times_plus:ident) => {
+        impl Lanes for std::arch::x86_64::$vector {
+            type Scalar = $scalar;
+            const COUNT: usize = $count;
+
+            #[inline(always)]
+            unsafe fn splat(value: $scalar) -> Self {
+                // SAFETY: the caller's, here and below.
+                unsafe { std::arch::x86_64::$splat(value) }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $scalar) -> Self {
+                // SAFETY: see `splat`.
+                unsafe { std::arch::x86_64::$load(from) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $scalar) {
+                // SAFETY: see `splat`.
+                unsafe { std::arch::x86_64::$store(to, self) }
+            }
+            #[inline(always)]
+            unsafe fn plus(self, other: Self) -> Self {
+                // SAFETY: see `splat`.
+                unsafe { std::arch::x86_64::$plus(self, other) }
+            }
+            #[inline(always)]
+            unsafe fn times_plus(self, factor: Self, term: Self) -> Self {
+                // SAFETY: see `splat`.
+                unsafe { std::arch::x86_64::$times_plus(self, factor, term) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+lanes!(__m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps);
+#[cfg(target_arch = "x86_64")]
+lanes!(__m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_fmadd_pd);
+#[cfg(target_arch = "x86_64")]
+lanes!(__m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps);
+#[cfg(target_arch = "x86_64")]
+lanes!(__m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_fmadd_pd);

@@ -1,0 +1,124 @@
+//! Where the sums of a product go.
+
+#![allow(unsafe_code, reason = "threads write the pieces of one result")]
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use super::super::element::{BLOCK, Element, Real, scratch};
+use super::super::function::Function;
+use super::super::simd::Instructions;
+use super::super::storage::{Pointer, written};
+use super::{Source, product};
+
+/// Takes the finished sums, each once: `sums` of a row, from a column on.
+pub(crate) trait Finish<R: Real>: Sync {
+    fn piece<I: Instructions>(&self, row: usize, column: usize, sums: &[R]);
+}
+
+/// A matrix to write, its rows one after the other.
+struct Room<'a, T> {
+    start: Pointer<T>,
+    rows: usize,
+    columns: usize,
+    lifetime: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T> Room<'a, T> {
+    fn new(values: &'a mut [T], columns: usize) -> Self {
+        let rows = values.len().checked_div(columns).unwrap_or(0);
+        Self { start: Pointer::new(values.as_mut_ptr()), rows, columns, lifetime: PhantomData }
+    }
+
+    /// # Safety
+    /// No two threads may hold pieces that overlap.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "the caller vouches for it")]
+    unsafe fn piece(&self, row: usize, column: usize, length: usize) -> &mut [T] {
+        assert!(row < self.rows && column + length <= self.columns);
+        // SAFETY: inside of the slice, by the check; no one else holds it, by the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.start.get().add(row * self.columns + column), length) }
+    }
+}
+
+/// `function(left @ right + bias)`, row after row.
+pub(crate) fn output<T: Element, F: Function>(
+    left: impl Source<T::Wide>,
+    right: impl Source<T::Wide>,
+    bias: Option<&[T]>,
+    function: Option<F>,
+) -> Vec<T> {
+    let (rows, columns) = (left.rows(), right.columns());
+    // SAFETY: a product gives every piece of its result.
+    unsafe {
+        written(rows * columns, |out| {
+            product(left, right, &Output { room: Room::new(out, columns), bias, function });
+        })
+    }
+}
+
+struct Output<'a, T, F> {
+    room: Room<'a, MaybeUninit<T>>,
+    bias: Option<&'a [T]>,
+    function: Option<F>,
+}
+
+impl<T: Element, F: Function> Finish<T::Wide> for Output<'_, T, F> {
+    #[inline(always)]
+    fn piece<I: Instructions>(&self, row: usize, column: usize, sums: &[T::Wide]) {
+        // SAFETY: a product gives each piece once.
+        let out = unsafe { self.room.piece(row, column, sums.len()) };
+        let bias = self.bias.and_then(|bias| bias.get(column..));
+        let (mut wide, mut narrow) = (scratch::<T>(), scratch::<T>());
+        for (number, (out, sums)) in out.chunks_mut(BLOCK).zip(sums.chunks(BLOCK)).enumerate() {
+            let bias = bias.map(|bias| T::wide(&bias[number * BLOCK..][..sums.len()], &mut wide));
+            T::fill(out, &mut narrow, |out| match (bias, self.function) {
+                (Some(bias), Some(function)) => {
+                    for ((out, &sum), &bias) in out.iter_mut().zip(sums).zip(bias) {
+                        out.write(function.value::<_, I>(sum + bias));
+                    }
+                }
+                (Some(bias), None) => {
+                    for ((out, &sum), &bias) in out.iter_mut().zip(sums).zip(bias) {
+                        out.write(sum + bias);
+                    }
+                }
+                (None, Some(function)) => {
+                    for (out, &sum) in out.iter_mut().zip(sums) {
+                        out.write(function.value::<_, I>(sum));
+                    }
+                }
+                (None, None) => {
+                    for (out, &sum) in out.iter_mut().zip(sums) {
+                        out.write(sum);
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// The sum, written over what is there or added to it.
+pub(crate) struct Sum<'a, R> {
+    room: Room<'a, R>,
+    add: bool,
+}
+
+impl<'a, R: Real> Sum<'a, R> {
+    pub(crate) fn new(values: &'a mut [R], columns: usize, add: bool) -> Self {
+        Self { room: Room::new(values, columns), add }
+    }
+}
+
+impl<R: Real> Finish<R> for Sum<'_, R> {
+    #[inline(always)]
+    fn piece<I: Instructions>(&self, row: usize, column: usize, sums: &[R]) {
+        // SAFETY: a product gives each piece once.
+        let out = unsafe { self.room.piece(row, column, sums.len()) };
+        if self.add {
+            out.iter_mut().zip(sums).for_each(|(out, &sum)| *out += sum);
+        } else {
+            out.copy_from_slice(sums);
+        }
+    }
+}

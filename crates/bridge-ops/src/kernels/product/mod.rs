@@ -1,0 +1,249 @@
+//! Matrix products, with what comes before and after them done while the numbers are at hand.
+//!
+//! Both sides are packed into the order in which the innermost loop ([`tile`]) reads them, in blocks that stay in the
+//! second cache. Sums over more than [`DEPTH`] products are sums of sums. In what order the numbers of a result are added
+//! depends on nothing but how many there are: not on the other dimensions, nor on the number of threads.
+
+mod finish;
+mod pack;
+mod source;
+mod tile;
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+pub(crate) use finish::{Finish, Sum, output};
+pub(crate) use source::{Matrix, PulledBack, Source};
+
+use super::element::Real;
+use super::lanes::Lanes;
+use super::parallel;
+use super::simd::{Instructions, Kernel, dispatch};
+use pack::{copy_rows, pack_left, pack_right};
+use tile::{Packing, Tile};
+
+/// How many elements that lie side by side are packed together.
+const GROUP: usize = 16;
+
+/// How many products are added up before the sum is put aside.
+const DEPTH: usize = 1024;
+
+/// How many elements of a side are packed at a time, or more if a tile needs more.
+const PACKED: usize = 1 << 16;
+
+/// The most columns, and the most rows, of a block.
+const BLOCK: usize = 512;
+
+/// Below how many multiplications a product stays on one thread.
+const WORTH_SHARING: usize = 1 << 17;
+
+/// Up to how many rows the right side is read where it is: each of its elements is used too seldom to be packed.
+const FEW_ROWS: usize = 4;
+
+/// `left @ right`, handed to `finish` in pieces of rows.
+///
+/// The columns of `left` are as many as the rows of `right`.
+pub(crate) fn product<R: Real>(left: impl Source<R>, right: impl Source<R>, finish: &impl Finish<R>) {
+    let (rows, depth, columns) = (left.rows(), left.columns(), right.columns());
+    debug_assert_eq!(depth, right.rows());
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let work = rows.saturating_mul(columns).saturating_mul(depth);
+    let wanted = parallel::threads().min(work / (WORTH_SHARING / 2));
+    parallel::run(wanted, &|number, participants| {
+        let (across, down) = grid(participants, rows, columns);
+        let rows = share(rows, number / across, down, 1);
+        let columns = share(columns, number % across, across, 2 * GROUP);
+        if !rows.is_empty() && !columns.is_empty() {
+            dispatch(Part { left, right, rows, columns, finish, number: PhantomData });
+        }
+    });
+}
+
+/// How many threads share the columns and how many the rows, so that each has little to compute and to pack.
+fn grid(participants: usize, rows: usize, columns: usize) -> (usize, usize) {
+    let cost = |across: usize| {
+        let columns = columns.div_ceil(across).next_multiple_of(2 * GROUP);
+        let rows = rows.div_ceil(participants / across);
+        rows * columns + 8 * (rows + columns)
+    };
+    let across =
+        (1..=participants).filter(|across| participants % across == 0).min_by_key(|&across| cost(across));
+    let across = across.unwrap_or(1);
+    (across, participants / across)
+}
+
+fn share(length: usize, number: usize, shares: usize, grain: usize) -> Range<usize> {
+    let each = length.div_ceil(shares).next_multiple_of(grain);
+    (number * each).min(length)..((number + 1) * each).min(length)
+}
+
+/// One thread's part of a product.
+struct Part<'a, R, A, B, F> {
+    left: A,
+    right: B,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    finish: &'a F,
+    number: PhantomData<R>,
+}
+
+/// The sizes of the blocks that a part is done in.
+struct Blocks {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+}
+
+impl Blocks {
+    fn new<R: Real, I: Instructions>(rows: usize, columns: usize, depth: usize) -> Self {
+        let width = 2 * R::Lanes::<I>::COUNT;
+        let even = |length: usize, most: usize| length.div_ceil(length.div_ceil(most).max(1)).max(1);
+        let depth = even(depth, DEPTH);
+        let packed = PACKED * size_of::<f32>() / size_of::<R>();
+        let columns =
+            even(columns, (packed / depth).clamp(width, BLOCK) / width * width).next_multiple_of(width);
+        Self { rows: even(rows, (packed / depth).clamp(I::ROWS, BLOCK)), columns, depth }
+    }
+}
+
+impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Kernel for Part<'_, R, A, B, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Instructions>(self) {
+        let blocks = Blocks::new::<R, I>(self.rows.len(), self.columns.len(), self.left.columns());
+        let few = self.rows.len() <= FEW_ROWS && !self.right.lines_are_columns();
+        R::with_buffer(|buffer| match few {
+            true => self.few_rows::<I>(&blocks, buffer),
+            false => self.tiles::<I>(&blocks, buffer),
+        });
+    }
+}
+
+impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Part<'_, R, A, B, F> {
+    #[inline(always)]
+    fn tiles<I: Instructions>(&self, blocks: &Blocks, buffer: &mut Vec<R>) {
+        let depth = blocks.depth.next_multiple_of(GROUP);
+        let lengths = [
+            blocks.rows.next_multiple_of(GROUP) * depth,
+            depth * blocks.columns,
+            blocks.rows * blocks.columns,
+            3 * blocks.depth.max(blocks.rows).max(blocks.columns),
+        ];
+        let [left, right, sums, scratch] = rooms(buffer, lengths);
+        for columns in steps(self.columns.clone(), blocks.columns) {
+            let mut packed = None;
+            for rows in steps(self.rows.clone(), blocks.rows) {
+                // What is left where there is nothing to add up.
+                sums.fill(R::ZERO);
+                for depths in steps(0..self.left.columns(), blocks.depth) {
+                    let packing = pack_left::<R, I>(&self.left, rows.clone(), depths.clone(), left, scratch);
+                    if packed != Some(depths.start) {
+                        pack_right::<R, I>(&self.right, depths.clone(), columns.clone(), right, scratch);
+                        packed = Some(depths.start);
+                    }
+                    let add = depths.start > 0;
+                    multiply::<R, I>(
+                        [rows.len(), columns.len(), depths.len()],
+                        (left, packing),
+                        right,
+                        (sums, blocks.columns, add),
+                    );
+                }
+                for (sums, row) in sums.chunks(blocks.columns).zip(rows) {
+                    self.finish.piece::<I>(row, columns.start, &sums[..columns.len()]);
+                }
+            }
+        }
+    }
+
+    /// Row by row of the right side, which is not copied.
+    #[inline(always)]
+    fn few_rows<I: Instructions>(&self, blocks: &Blocks, buffer: &mut Vec<R>) {
+        let (rows, width) = (self.rows.len(), self.columns.len().min(BLOCK));
+        let lengths = [rows * blocks.depth, rows * width, rows * width, 3 * blocks.depth.max(width)];
+        let [left, part, sums, scratch] = rooms(buffer, lengths);
+        for columns in steps(self.columns.clone(), width) {
+            sums.fill(R::ZERO);
+            for depths in steps(0..self.left.columns(), blocks.depth) {
+                copy_rows::<R, I>(&self.left, self.rows.clone(), depths.clone(), left, scratch);
+                part.fill(R::ZERO);
+                for (step, depth) in depths.clone().enumerate() {
+                    let line = self.right.line::<I>(depth, columns.start, columns.len(), scratch);
+                    for (part, left) in part.chunks_mut(width).zip(left.chunks(depths.len())) {
+                        let factor = left[step];
+                        for (sum, &value) in part.iter_mut().zip(line) {
+                            *sum = factor.times_plus::<I>(value, *sum);
+                        }
+                    }
+                }
+                if depths.start == 0 {
+                    sums.copy_from_slice(part);
+                } else {
+                    sums.iter_mut().zip(&*part).for_each(|(sum, &part)| *sum += part);
+                }
+            }
+            for (sums, row) in sums.chunks(width).zip(self.rows.clone()) {
+                self.finish.piece::<I>(row, columns.start, &sums[..columns.len()]);
+            }
+        }
+    }
+}
+
+/// Tiles of a block. `left` and `right` are packed, `sums` has rows of `step`.
+#[inline(always)]
+fn multiply<R: Real, I: Instructions>(
+    [rows, columns, depth]: [usize; 3],
+    (left, packing): (&[R], Packing),
+    right: &[R],
+    (sums, step, add): (&mut [R], usize, bool),
+) {
+    let (lanes, width) = (R::Lanes::<I>::COUNT, 2 * R::Lanes::<I>::COUNT);
+    for (panel, first) in (0..columns).step_by(width).enumerate() {
+        let right = &right[panel * width * depth..];
+        for (height, top, start) in pack::panels::<I>(rows, depth, packing) {
+            let tile = Tile {
+                rows: height,
+                depth,
+                left: &left[start..],
+                packing,
+                right,
+                right_step: width,
+                narrow: columns - first <= lanes,
+                add,
+            };
+            // SAFETY: kernels run at a level that the processor has.
+            #[allow(unsafe_code, reason = "see there")]
+            unsafe {
+                tile.run::<I>(&mut sums[top * step + first..], step);
+            }
+        }
+    }
+}
+
+/// Consecutive pieces of a range.
+fn steps(range: Range<usize>, length: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let end = range.end;
+    range.step_by(length.max(1)).map(move |start| start..(start + length).min(end))
+}
+
+/// Rooms in one buffer, each aligned to a line of the cache.
+fn rooms<R: Real, const N: usize>(buffer: &mut Vec<R>, lengths: [usize; N]) -> [&mut [R]; N] {
+    let line = 64 / size_of::<R>();
+    let total = lengths.iter().map(|length| length.next_multiple_of(line)).sum::<usize>() + line;
+    if buffer.len() < total {
+        buffer.resize(total, R::ZERO);
+    }
+    let offset = buffer.as_ptr().align_offset(64).min(line);
+    let (_, mut rest) = buffer.split_at_mut(offset);
+    lengths.map(|length| {
+        let (room, after) = std::mem::take(&mut rest).split_at_mut(length.next_multiple_of(line));
+        rest = after;
+        &mut room[..length]
+    })
+}
+
+#[cfg(test)]
+mod tests;

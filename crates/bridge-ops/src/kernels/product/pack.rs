@@ -1,0 +1,135 @@
+//! The two sides of a product in the order in which the tiles read them.
+
+use std::ops::Range;
+
+use super::super::element::Real;
+use super::super::lanes::Lanes;
+use super::super::simd::Instructions;
+use super::tile::Packing;
+use super::{GROUP, Source};
+
+/// The heights, first rows and places of the panels of a packed left side, as even as they can be.
+#[inline(always)]
+pub(super) fn panels<I: Instructions>(
+    rows: usize,
+    depth: usize,
+    packing: Packing,
+) -> impl Iterator<Item = (usize, usize, usize)> {
+    let count = rows.div_ceil(I::ROWS).max(1);
+    let (height, higher) = (rows / count, rows % count);
+    let (mut top, mut start) = (0, 0);
+    (0..count).map(move |panel| {
+        let height = height + usize::from(panel < higher);
+        let found = (height, top, start);
+        top += height;
+        start += match packing {
+            Packing::Rows => height * depth.next_multiple_of(GROUP),
+            Packing::Columns => GROUP * depth,
+        };
+        found
+    })
+}
+
+/// Packs rows of the left side, in the way that suits the order in which its elements lie.
+#[inline(always)]
+pub(super) fn pack_left<R: Real, I: Instructions>(
+    left: &impl Source<R>,
+    rows: Range<usize>,
+    depths: Range<usize>,
+    packed: &mut [R],
+    scratch: &mut [R],
+) -> Packing {
+    let depth = depths.len();
+    if left.lines_are_columns() {
+        for (step, line) in depths.enumerate() {
+            let line = left.line::<I>(line, rows.start, rows.len(), scratch);
+            for (height, top, start) in panels::<I>(rows.len(), depth, Packing::Columns) {
+                let place = &mut packed[start + step * GROUP..][..GROUP];
+                match line[top..].first_chunk::<GROUP>() {
+                    Some(group) => place.copy_from_slice(group),
+                    None => place[..height].copy_from_slice(&line[top..top + height]),
+                }
+            }
+        }
+        return Packing::Columns;
+    }
+    for (height, top, start) in panels::<I>(rows.len(), depth, Packing::Rows) {
+        for row in 0..height {
+            let line = left.line::<I>(rows.start + top + row, depths.start, depth, scratch);
+            let (groups, rest) = line.as_chunks::<GROUP>();
+            let mut place = start + row * GROUP;
+            for group in groups {
+                packed[place..][..GROUP].copy_from_slice(group);
+                place += height * GROUP;
+            }
+            if !rest.is_empty() {
+                packed[place..][..rest.len()].copy_from_slice(rest);
+            }
+        }
+    }
+    Packing::Rows
+}
+
+/// Packs columns of the right side: panels as wide as a tile, with zeros where there is no column.
+#[inline(always)]
+pub(super) fn pack_right<R: Real, I: Instructions>(
+    right: &impl Source<R>,
+    depths: Range<usize>,
+    columns: Range<usize>,
+    packed: &mut [R],
+    scratch: &mut [R],
+) {
+    let (depth, width) = (depths.len(), 2 * R::Lanes::<I>::COUNT);
+    if right.lines_are_columns() {
+        for (panel, first) in columns.clone().step_by(width).enumerate() {
+            let panel = &mut packed[panel * width * depth..][..width * depth];
+            let held = width.min(columns.end - first);
+            for column in 0..held {
+                let line = right.line::<I>(first + column, depths.start, depth, scratch);
+                for (row, &value) in panel.chunks_exact_mut(width).zip(line) {
+                    row[column] = value;
+                }
+            }
+            if held < width {
+                panel.chunks_exact_mut(width).for_each(|row| row[held..].fill(R::ZERO));
+            }
+        }
+        return;
+    }
+    for (step, line) in depths.enumerate() {
+        let line = right.line::<I>(line, columns.start, columns.len(), scratch);
+        for (panel, line) in line.chunks(width).enumerate() {
+            let place = &mut packed[(panel * depth + step) * width..][..width];
+            if line.len() == width {
+                place.copy_from_slice(line);
+            } else {
+                place[..line.len()].copy_from_slice(line);
+                place[line.len()..].fill(R::ZERO);
+            }
+        }
+    }
+}
+
+/// Rows of a side, one after the other.
+#[inline(always)]
+pub(super) fn copy_rows<R: Real, I: Instructions>(
+    side: &impl Source<R>,
+    rows: Range<usize>,
+    depths: Range<usize>,
+    copied: &mut [R],
+    scratch: &mut [R],
+) {
+    let depth = depths.len();
+    if side.lines_are_columns() {
+        for (step, line) in depths.enumerate() {
+            let line = side.line::<I>(line, rows.start, rows.len(), scratch);
+            for (row, &value) in line.iter().enumerate() {
+                copied[row * depth + step] = value;
+            }
+        }
+    } else {
+        for (place, row) in copied.chunks_exact_mut(depth).zip(rows) {
+            place.copy_from_slice(side.line::<I>(row, depths.start, depth, scratch));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a product multiplies: matrices of any strides, and gradients that are computed while they are read.
+
+use candle_core::{Layout, Result};
+
+use super::super::element::{Element, Real};
+use super::super::function::{Function, Reads};
+use super::super::simd::Instructions;
+
+/// A matrix to multiply, read in lines: rows, or columns where those are what lies side by side.
+pub(crate) trait Source<R: Real>: Copy + Sync {
+    fn rows(&self) -> usize;
+
+    fn columns(&self) -> usize;
+
+    /// Whether a line is a column.
+    fn lines_are_columns(&self) -> bool;
+
+    /// `length` elements of a line from `start` on: where they are, or in `scratch`, which is as long at least.
+    fn line<'a, I: Instructions>(
+        &'a self,
+        line: usize,
+        start: usize,
+        length: usize,
+        scratch: &'a mut [R],
+    ) -> &'a [R];
+}
+
+/// A matrix in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix<'a, T> {
+    values: &'a [T],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T: Element> Matrix<'a, T> {
+    /// A matrix whose rows lie one after the other.
+    pub(crate) fn contiguous(values: &'a [T], rows: usize, columns: usize) -> Result<Self> {
+        Self::strided(values, [rows, columns], [columns, 1])
+    }
+
+    /// The matrix of a layout with two dimensions.
+    pub(crate) fn of_layout(values: &'a [T], layout: &Layout) -> Result<Self> {
+        let ([rows, columns], [row_stride, column_stride]) = (layout.dims(), layout.stride()) else {
+            candle_core::bail!("a matrix was expected, found the shape {:?}", layout.shape())
+        };
+        let values = values.get(layout.start_offset()..).unwrap_or_default();
+        Self::strided(values, [*rows, *columns], [*row_stride, *column_stride])
+    }
+
+    fn strided(
+        values: &'a [T],
+        [rows, columns]: [usize; 2],
+        [row_stride, column_stride]: [usize; 2],
+    ) -> Result<Self> {
+        let last = rows.saturating_sub(1) * row_stride + columns.saturating_sub(1) * column_stride;
+        if rows * columns > 0 && last >= values.len() {
+            candle_core::bail!("a matrix that ends at {last} lies in a storage of {}", values.len())
+        }
+        Ok(Self { values, rows, columns, row_stride, column_stride })
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    #[inline(always)]
+    fn lines_are_columns(&self) -> bool {
+        self.column_stride != 1 && self.row_stride == 1
+    }
+
+    #[inline(always)]
+    fn line<'a, I: Instructions>(
+        &'a self,
+        line: usize,
+        start: usize,
+        length: usize,
+        scratch: &'a mut [T::Wide],
+    ) -> &'a [T::Wide] {
+        let (across, along) = match self.lines_are_columns() {
+            true => (self.column_stride, self.row_stride),
+            false => (self.row_stride, self.column_stride),
+        };
+        let values = &self.values[line * across + start * along..];
+        if along == 1 {
+            return T::wide(&values[..length], scratch);
+        }
+        for (index, place) in scratch[..length].iter_mut().enumerate() {
+            *place = values[index * along].widen();
+        }
+        &scratch[..length]
+    }
+}
+
+/// The gradient of the argument of a function, whose derivative is computed from its output.
+#[derive(Clone, Copy)]
+pub(crate) struct PulledBack<'a, T, F> {
+    gradient: Matrix<'a, T>,
+    output: Matrix<'a, T>,
+    function: F,
+}
+
+impl<'a, T: Element, F: Function> PulledBack<'a, T, F> {
+    /// Both matrices have the same shape, with their rows one after the other.
+    pub(crate) fn new(gradient: Matrix<'a, T>, output: Matrix<'a, T>, function: F) -> Self {
+        debug_assert_eq!(F::READS, Reads::Output);
+        Self { gradient, output, function }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self { gradient: self.gradient.transposed(), output: self.output.transposed(), ..self }
+    }
+}
+
+impl<T: Element, F: Function> Source<T::Wide> for PulledBack<'_, T, F> {
+    fn rows(&self) -> usize {
+        self.gradient.rows
+    }
+
+    fn columns(&self) -> usize {
+        self.gradient.columns
+    }
+
+    #[inline(always)]
+    fn lines_are_columns(&self) -> bool {
+        self.gradient.lines_are_columns()
+    }
+
+    #[inline(always)]
+    fn line<'a, I: Instructions>(
+        &'a self,
+        line: usize,
+        start: usize,
+        length: usize,
+        scratch: &'a mut [T::Wide],
+    ) -> &'a [T::Wide] {
+        let (result, rest) = scratch.split_at_mut(length);
+        let (first, second) = rest.split_at_mut(length);
+        let gradient = self.gradient.line::<I>(line, start, length, first);
+        let output = self.output.line::<I>(line, start, length, second);
+        for ((place, &gradient), &output) in result.iter_mut().zip(gradient).zip(output) {
+            *place = self.function.pull_back::<_, I>(output, gradient);
+        }
+        result
+    }
+}

@@ -1,0 +1,177 @@
+use super::super::element::Element;
+use super::super::function::{Function, Reads};
+use candle_core::WithDType;
+
+use super::*;
+
+#[derive(Clone, Copy)]
+struct Double;
+
+impl Function for Double {
+    const NAME: &'static str = "double";
+    const READS: Reads = Reads::Output;
+    #[inline(always)]
+    fn value<R: Real, I: Instructions>(self, x: R) -> R {
+        x + x
+    }
+    #[inline(always)]
+    fn pull_back<R: Real, I: Instructions>(self, read: R, gradient: R) -> R {
+        read * gradient
+    }
+}
+
+fn numbers<T: Element>(length: usize, seed: usize) -> Vec<T> {
+    (0..length)
+        .map(|index| T::narrow(T::Wide::real(((index * 37 + seed * 11) % 23) as f64 / 16. - 0.625)))
+        .collect()
+}
+
+fn at<T: Element>(
+    values: &[T],
+    columns: usize,
+    row: usize,
+    column: usize,
+    transposed: bool,
+    rows: usize,
+) -> f64 {
+    let index = if transposed { column * rows + row } else { row * columns + column };
+    values[index].widen().to_f64()
+}
+
+/// Products of small multiples of 1/16: exact in every dtype of arithmetic.
+fn check<T: Element>(rows: usize, depth: usize, columns: usize) {
+    let (a, b) = (numbers::<T>(rows * depth, 1), numbers::<T>(depth * columns, 2));
+    let bias = numbers::<T>(columns, 3);
+    for (a_transposed, b_transposed) in [(false, false), (true, false), (false, true), (true, true)] {
+        let matrix = |values, rows, columns, transposed| match transposed {
+            true => Matrix::<T>::contiguous(values, columns, rows).unwrap().transposed(),
+            false => Matrix::<T>::contiguous(values, rows, columns).unwrap(),
+        };
+        let (left, right) = (matrix(&a, rows, depth, a_transposed), matrix(&b, depth, columns, b_transposed));
+        let expected = |row: usize, column: usize| -> f64 {
+            let term = |step| {
+                at(&a, depth, row, step, a_transposed, rows)
+                    * at(&b, columns, step, column, b_transposed, depth)
+            };
+            (0..depth).map(term).sum()
+        };
+        let y = output::<T, _>(left, right, Some(&bias), Some(Double));
+        let mut sums = vec![T::Wide::ONE; rows * columns];
+        product(left, right, &Sum::new(&mut sums, columns, true));
+        let (gradient, output) = (numbers::<T>(rows * depth, 4), numbers::<T>(rows * depth, 5));
+        let pulled = PulledBack::new(
+            matrix(&gradient, rows, depth, a_transposed),
+            matrix(&output, rows, depth, a_transposed),
+            Double,
+        );
+        let mut pulled_sums = vec![T::Wide::ONE; rows * columns];
+        product(pulled, right, &Sum::new(&mut pulled_sums, columns, false));
+        for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+            let place = row * columns + column;
+            let what = format!("{rows} {depth} {columns} {a_transposed} {b_transposed} at {row} {column}");
+            let wide = expected(row, column);
+            assert_eq!(sums[place].to_f64(), wide + 1., "{what}");
+            let biased = T::narrow(T::Wide::real(2. * (wide + bias[column].widen().to_f64())));
+            assert_eq!(y[place].to_f64(), biased.to_f64(), "{what}");
+            let term = |step| {
+                at(&gradient, depth, row, step, a_transposed, rows)
+                    * at(&output, depth, row, step, a_transposed, rows)
+                    * at(&b, columns, step, column, b_transposed, depth)
+            };
+            let pulled: f64 = (0..depth).map(term).sum();
+            assert!((pulled_sums[place].to_f64() - pulled).abs() < 1e-3, "{what}");
+        }
+    }
+}
+
+#[test]
+fn agrees_with_the_definition() {
+    let sizes = [1, 2, 4, 5, 7, 16, 17, 33];
+    for rows in sizes.into_iter().chain([65]) {
+        for depth in [0, 1, 15, 16, 17, 40] {
+            for columns in sizes {
+                check::<f32>(rows, depth, columns);
+            }
+            check::<f64>(rows, depth, 37);
+            check::<half::bf16>(rows, depth, 37);
+            check::<half::f16>(rows, depth, 19);
+        }
+    }
+    for (rows, depth, columns) in [(0, 3, 2), (3, 2, 0), (150, 1100, 70), (3, 2100, 600), (70, 70, 600)] {
+        check::<f32>(rows, depth, columns);
+    }
+    check::<f64>(100, 1030, 20);
+    check::<half::bf16>(40, 1030, 40);
+}
+
+/// So that it does not matter how a product is shared out, or in which batch an example is.
+#[test]
+fn a_result_depends_on_its_row_and_column_alone() {
+    let (rows, depth, columns) = (131, 1500, 77);
+    let irregular =
+        |length: usize| -> Vec<f32> { (0..length).map(|index| (index as f32 * 0.731).sin()).collect() };
+    let (a, b) = (irregular(rows * depth), irregular(depth * columns));
+    let mut whole = vec![0f32; rows * columns];
+    let right = Matrix::contiguous(&b, depth, columns).unwrap();
+    product(Matrix::contiguous(&a, rows, depth).unwrap(), right, &Sum::new(&mut whole, columns, false));
+    for (from, count) in [(0, 1), (5, 3), (17, 20), (100, 31)] {
+        let mut part = vec![0f32; count * columns];
+        let left = Matrix::contiguous(&a[from * depth..][..count * depth], count, depth).unwrap();
+        product(left, right, &Sum::new(&mut part, columns, false));
+        assert_eq!(part, whole[from * columns..][..count * columns]);
+    }
+}
+
+/// `cargo test --release -p bridge-ops -- --ignored --nocapture rates`
+#[test]
+#[ignore = "prints how fast products are"]
+fn rates() {
+    for (rows, depth, columns, left_transposed, right_transposed) in [
+        (128, 784, 512, false, false),
+        (128, 512, 512, false, false),
+        (128, 512, 512, false, true),
+        (784, 128, 512, true, false),
+        (512, 128, 512, true, false),
+        (1024, 256, 1024, false, false),
+        (1024, 1024, 256, false, true),
+        (256, 1024, 1024, true, false),
+        (128, 512, 10, false, false),
+        (512, 128, 10, true, false),
+        (128, 10, 512, false, true),
+        (1024, 1024, 1024, false, false),
+        (1, 512, 512, false, false),
+        (16, 64, 128, false, false),
+    ] {
+        let (a, b) = (vec![1f32; rows * depth], vec![1f32; depth * columns]);
+        let matrix = |values, rows, columns, transposed| match transposed {
+            true => Matrix::<f32>::contiguous(values, columns, rows).unwrap().transposed(),
+            false => Matrix::<f32>::contiguous(values, rows, columns).unwrap(),
+        };
+        let left = matrix(&a, rows, depth, left_transposed);
+        let right = matrix(&b, depth, columns, right_transposed);
+        let mut sums = vec![0f32; rows * columns];
+        let mut best = f64::INFINITY;
+        for _ in 0..200 {
+            let started = std::time::Instant::now();
+            product(left, right, &Sum::new(&mut sums, columns, false));
+            best = best.min(started.elapsed().as_secs_f64());
+        }
+        let (x, w) = (
+            candle_core::Tensor::from_slice(&a, (rows, depth), &candle_core::Device::Cpu).unwrap(),
+            candle_core::Tensor::from_slice(&b, (depth, columns), &candle_core::Device::Cpu).unwrap(),
+        );
+        let mut theirs = f64::INFINITY;
+        for _ in 0..100 {
+            let started = std::time::Instant::now();
+            std::hint::black_box(x.matmul(&w).unwrap());
+            theirs = theirs.min(started.elapsed().as_secs_f64());
+        }
+        let flops = 2e-9 * (rows * depth * columns) as f64;
+        println!(
+            "{rows}x{depth}x{columns} {left_transposed} {right_transposed}: {:.0} GFLOP/s, candle {:.0} ({:.1} us)",
+            flops / best,
+            flops / theirs,
+            best * 1e6
+        );
+    }
+}
