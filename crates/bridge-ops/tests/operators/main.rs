@@ -11,3 +11,4 @@ mod mean_squared_error;
 mod normalization;
 mod softmax;
 mod support;
+mod twin;
