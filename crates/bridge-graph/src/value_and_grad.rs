@@ -1,5 +1,6 @@
-use bridge_vars::{Filter, Leaf, Path, Result, State};
+use bridge_vars::{Filter, Leaf, Path, Result, State, Value};
 use candle_core::Tensor;
+use rustc_hash::FxHashMap;
 
 use crate::error::GraphError;
 use crate::{Detach, Visit, variables};
@@ -92,15 +93,33 @@ pub fn gradients<'a>(
     if loss.elem_count() != 1 {
         return Err(GraphError::LossNotScalar { shape: loss.dims().to_vec() }.into());
     }
-    let store = loss.backward()?;
+    let leaves: Vec<_> = leaves.collect();
+    let mut places = FxHashMap::default();
+    let mut tensors = Vec::with_capacity(leaves.len());
+    for (_, _, tracked) in &leaves {
+        // Variables can have one leaf in common.
+        places.entry(tracked.id()).or_insert_with(|| {
+            tensors.push(*tracked);
+            tensors.len() - 1
+        });
+    }
+    let (mut store, collected) = bridge_ops::collect_gradients(&tensors, || loss.backward())?;
+    let found = tensors.iter().zip(collected).map(|(leaf, collected)| match (collected, store.remove(leaf)) {
+        (Some(collected), Some(rest)) => {
+            let sum = (&collected.gradient + rest)?;
+            collected.home.give_back(&collected.gradient);
+            Ok(Some(Value::owned(sum)))
+        }
+        (Some(collected), None) => Ok(Some(collected.into())),
+        // candle's gradients can hold on to the graph.
+        (None, rest) => Ok(rest.map(|gradient| gradient.detach().into())),
+    });
+    let found: Vec<Option<Value>> = found.collect::<Result<_>>()?;
     let mut gradients = State::default();
     let mut missing = Vec::new();
     for (path, leaf, tracked) in leaves {
-        match store.get(tracked) {
-            // candle's gradients can hold on to the graph.
-            Some(gradient) => {
-                gradients.insert(path, leaf.with_value(gradient.detach()))?;
-            }
+        match places.get(&tracked.id()).and_then(|&place| found.get(place)?.clone()) {
+            Some(gradient) => drop(gradients.insert(path, leaf.with_value(gradient))?),
             None => missing.push(path.clone()),
         }
     }

@@ -93,7 +93,9 @@ pub fn collect_gradients<R>(
         }
     }
     let slots = leaves.iter().map(|&leaf| Slot { leaf: leaf.clone(), sum: None }).collect();
-    let places = leaves.iter().enumerate().map(|(place, leaf)| (leaf.id(), place)).collect();
+    // What is not a variable is inside of the graph, where candle wants every gradient.
+    let variables = leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_variable());
+    let places = variables.map(|(place, leaf)| (leaf.id(), place)).collect();
     let spare = SPARE.with(Arc::clone);
     SINKS.with_borrow_mut(|sinks| sinks.push(Sink { slots, places, spare: spare.clone() }));
     let ends = Ends;

@@ -6,7 +6,7 @@
 //!
 //! | operators | functions |
 //! |---|---|
-//! | affine map | [`linear`] |
+//! | affine map | [`linear`], [`linear_with_activation`] |
 //! | activations | [`relu`], [`gelu`], [`gelu_exact`], [`silu`], [`sigmoid`], [`tanh`] |
 //! | probabilities | [`softmax`], [`log_softmax`] |
 //! | losses | [`softmax_cross_entropy`], [`softmax_cross_entropy_per_example`], [`mean_squared_error`] |
@@ -34,6 +34,7 @@
 
 mod accuracy;
 mod activation;
+mod activation_choice;
 #[doc(hidden)]
 pub mod composition;
 mod cross_entropy;
@@ -52,11 +53,12 @@ mod softmax;
 
 pub use accuracy::accuracy;
 pub use activation::{gelu, gelu_exact, relu, sigmoid, silu, tanh};
+pub use activation_choice::Activation;
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_per_example};
 pub use dropout::{dropout, dropout_with_key};
 pub use error::{Error, Result};
 pub use gradient_sink::{Collected, Home, collect_gradients};
-pub use linear::linear;
+pub use linear::{linear, linear_with_activation};
 pub use mean_squared_error::mean_squared_error;
 pub use normalization::{batch_statistics, check_features, moving_average, normalize, statistics_dtype};
 pub use shapes_only::{is_shapes_only, shapes_only, stand_in};

@@ -1,8 +1,10 @@
 //! The affine map of a dense layer.
 
-use crate::precision::compute_dtype;
-use crate::{Error, Result, is_shapes_only, stand_in};
-use candle_core::{DType, Tensor};
+use crate::kernels::{self, linear::Linear};
+use crate::kernels::product::Epilogue;
+use crate::precision::require_float;
+use crate::{Activation, Error, Result, composition, is_shapes_only, stand_in};
+use candle_core::Tensor;
 
 /// `x @ kernel + bias` over the last axis of `x`.
 ///
@@ -28,14 +30,64 @@ use candle_core::{DType, Tensor};
 #[doc(alias = "Dense")]
 #[doc(alias = "dot_general")]
 pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let outputs = check(x, kernel, bias)?;
+    if is_shapes_only() {
+        return stand_in_for(x, outputs);
+    }
+    match runs_kernel(x, kernel, bias) {
+        true => Ok(Linear::new(Epilogue::Nothing).apply(x, kernel, bias)?),
+        false => composition::linear(x, kernel, bias),
+    }
+}
+
+/// `activation(x @ kernel + bias)`: [`linear`] and an activation function, where possible in one pass.
+///
+/// One pass are relu, sigmoid, tanh, elu and leaky relu, whose derivatives can be computed from the result, so that
+/// nothing else is kept for the backward pass. The others are applied to what [`linear`] gives.
+///
+/// ```
+/// # use bridge_ops::{Activation, linear_with_activation};
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[1f32, 2.0], &Device::Cpu)?;
+/// let kernel = Tensor::new(&[[1f32, 0.0, -1.0], [0.0, 1.0, -1.0]], &Device::Cpu)?;
+/// let y = linear_with_activation(&x, &kernel, None, Activation::Relu)?;
+/// assert_eq!(y.to_vec1::<f32>()?, [1.0, 2.0, 0.0]);
+/// # Ok::<(), bridge_ops::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of [`linear`].
+pub fn linear_with_activation(
+    x: &Tensor,
+    kernel: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+) -> Result<Tensor> {
+    let outputs = check(x, kernel, bias)?;
+    if is_shapes_only() {
+        return stand_in_for(x, outputs);
+    }
+    match Epilogue::of(activation) {
+        Some(epilogue) if runs_kernel(x, kernel, bias) => {
+            Ok(Linear::new(epilogue).apply(x, kernel, bias)?)
+        }
+        _ => activation.apply(&linear(x, kernel, bias)?),
+    }
+}
+
+/// Checks that the arguments fit, and gives the size of the result's last axis.
+fn check(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<usize> {
     let &[inputs, outputs] = kernel.dims() else {
         return Err(shape_error("kernel", "shape [in, out]".into(), kernel));
     };
-    let (&found, leading) =
-        x.dims().split_last().ok_or_else(|| shape_error("x", format!("shape [..., {inputs}]"), x))?;
-    if x.dtype() != kernel.dtype() {
-        let (operator, argument) = ("linear", "x");
-        return Err(Error::DType { operator, argument, expected: "the dtype of `kernel`", found: x.dtype() });
+    let &found = x.dims().last().ok_or_else(|| shape_error("x", format!("shape [..., {inputs}]"), x))?;
+    require_float("linear", "kernel", kernel)?;
+    for (argument, tensor) in [("x", Some(x)), ("bias", bias)] {
+        if let Some(tensor) = tensor.filter(|tensor| tensor.dtype() != kernel.dtype()) {
+            let (operator, expected, found) = ("linear", "the dtype of `kernel`", tensor.dtype());
+            return Err(Error::DType { operator, argument, expected, found });
+        }
     }
     if found != inputs {
         let expected = format!("shape [..., {inputs}], because `kernel` has shape [{inputs}, {outputs}]");
@@ -45,47 +97,16 @@ pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         let expected = format!("shape [{outputs}], because `kernel` has shape [{inputs}, {outputs}]");
         return Err(shape_error("bias", expected, bias));
     }
-
-    if is_shapes_only() {
-        return stand_in([leading, &[outputs]].concat(), x.dtype(), x.device());
-    }
-    if leading.len() == 1 {
-        return add_bias(product(&as_matrix(x)?, kernel)?, bias);
-    }
-    // Two dimensions, and a copy where needed, because candle multiplies a transposed lhs wrongly with a broadcast
-    // rhs on the CPU (huggingface/candle#3744, huggingface/candle#3758).
-    let rows = leading.iter().product::<usize>();
-    let y = product(&x.reshape((rows, inputs))?, kernel)?;
-    let shape = [leading, &[outputs]].concat();
-    Ok(add_bias(y, bias)?.reshape(shape)?)
+    Ok(outputs)
 }
 
-fn product(x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
-    let kernel = as_matrix(kernel)?;
-    // candle's f16 product on the CPU accumulates in f16.
-    if x.device().is_cpu() && (x.dtype(), kernel.dtype()) == (DType::F16, DType::F16) {
-        let wide = x.to_dtype(DType::F32)?.matmul(&kernel.to_dtype(DType::F32)?)?;
-        return Ok(wide.to_dtype(DType::F16)?);
-    }
-    Ok(x.matmul(&kernel)?)
+fn stand_in_for(x: &Tensor, outputs: usize) -> Result<Tensor> {
+    let leading = x.dims().split_last().map_or(&[][..], |(_, leading)| leading);
+    stand_in([leading, &[outputs]].concat(), x.dtype(), x.device())
 }
 
-fn add_bias(y: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let Some(bias) = bias else { return Ok(y) };
-    let (dtype, wide) = (y.dtype(), compute_dtype(y.dtype()));
-    if dtype == wide || bias.dtype() != dtype {
-        return Ok(y.broadcast_add(bias)?);
-    }
-    // Rounds as the sum in half precision does; the bias gradient is a sum over rows, which needs the wider dtype.
-    Ok(y.to_dtype(wide)?.broadcast_add(&bias.to_dtype(wide)?)?.to_dtype(dtype)?)
-}
-
-/// The matrix as it is where every backend can multiply it: row-major or column-major.
-fn as_matrix(matrix: &Tensor) -> Result<Tensor> {
-    if matrix.layout().is_fortran_contiguous() {
-        return Ok(matrix.clone());
-    }
-    Ok(matrix.contiguous()?)
+fn runs_kernel(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> bool {
+    [Some(x), Some(kernel), bias].into_iter().flatten().all(kernels::run_for)
 }
 
 fn shape_error(argument: &'static str, expected: String, found: &Tensor) -> Error {

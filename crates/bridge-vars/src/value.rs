@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bridge_ops::{Collected, Home};
 use bridge_random::{CountArray, Key, KeyArray};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use serde_json::Value as Json;
@@ -44,9 +45,23 @@ struct Buffer {
     form: TensorForm,
     tensor: Tensor,
     leaf: OnceLock<Tensor>,
+    /// Whether the leaf has the storage of the tensor, rather than a copy.
+    leaf_is_tensor: bool,
     /// Whether a plain tensor with this storage may be elsewhere: candle does not count who holds one. Who holds
     /// the `Buffer` is counted by its `Arc`.
     exposed: AtomicBool,
+    /// Where the memory goes if no one else has it in the end.
+    home: Option<Home>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.take()
+            && !*self.exposed.get_mut()
+        {
+            home.give_back(&self.tensor);
+        }
+    }
 }
 
 /// A leaf whose type a higher layer knows, such as the description of a module.
@@ -73,7 +88,15 @@ pub trait Opaque: Any + Send + Sync + fmt::Debug {
 impl TensorValue {
     fn new(tensor: Tensor, exposed: bool) -> Self {
         let form = TensorForm::from(&tensor);
-        Self(Arc::new(Buffer { form, tensor, leaf: OnceLock::new(), exposed: exposed.into() }))
+        let (leaf, exposed) = (OnceLock::new(), exposed.into());
+        Self(Arc::new(Buffer { form, tensor, leaf, leaf_is_tensor: false, exposed, home: None }))
+    }
+
+    /// Of a variable of candle's, which becomes the leaf of the value.
+    fn with_leaf(leaf: Tensor) -> Self {
+        let tensor = leaf.detach();
+        let (form, exposed) = (TensorForm::from(&tensor), false.into());
+        Self(Arc::new(Buffer { form, tensor, leaf: leaf.into(), leaf_is_tensor: true, exposed, home: None }))
     }
 
     /// Calls `read` with the tensor, of which it keeps no handle: changes in place may follow without a copy.
@@ -150,6 +173,9 @@ impl TensorValue {
             return Ok(self.0.tensor.clone());
         }
         if let Some(leaf) = self.0.leaf.get() {
+            if self.0.leaf_is_tensor {
+                self.0.exposed.store(true, Ordering::Release);
+            }
             return Ok(leaf.clone());
         }
         let made = Var::from_tensor(&self.0.tensor)?.as_tensor().clone();
@@ -160,9 +186,14 @@ impl TensorValue {
 impl Value {
     /// A tensor with a storage that no one else has. Changes in place do not copy it.
     ///
-    /// Whoever keeps a handle to the tensor, or to another with its storage, sees such changes.
+    /// Whoever keeps a handle to the tensor, or to another with its storage, sees such changes. A
+    /// [variable](Tensor::is_variable) of candle's becomes the leaf that gradients are taken with respect to, which is a copy
+    /// otherwise.
     pub fn owned(tensor: Tensor) -> Self {
-        Self::Tensor(TensorValue::new(tensor, false))
+        Self::Tensor(match tensor.is_variable() {
+            true => TensorValue::with_leaf(tensor),
+            false => TensorValue::new(tensor, false),
+        })
     }
 
     /// The tensor.
@@ -378,6 +409,15 @@ impl From<Tensor> for Value {
 impl From<&Tensor> for Value {
     fn from(tensor: &Tensor) -> Self {
         tensor.clone().into()
+    }
+}
+/// A gradient whose memory goes back where it came from, if no one has taken it out as a plain tensor.
+impl From<Collected> for Value {
+    fn from(collected: Collected) -> Self {
+        let tensor = collected.gradient;
+        let (form, leaf, exposed) = (TensorForm::from(&tensor), OnceLock::new(), false.into());
+        let home = Some(collected.home);
+        Self::Tensor(TensorValue(Arc::new(Buffer { form, tensor, leaf, leaf_is_tensor: false, exposed, home })))
     }
 }
 impl From<Key> for Value {

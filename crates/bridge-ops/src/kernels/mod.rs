@@ -9,6 +9,7 @@ pub(crate) mod lanes;
 pub(crate) mod math;
 pub(crate) mod parallel;
 pub(crate) mod product;
+pub(crate) mod product;
 pub(crate) mod simd;
 pub(crate) mod storage;
 

@@ -6,10 +6,9 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::super::element::{BLOCK, Element, Real, scratch};
-use super::super::function::Function;
 use super::super::simd::Instructions;
 use super::super::storage::{Pointer, written};
-use super::{Source, product};
+use super::{Epilogue, Source, product};
 
 /// Takes the finished sums, each once: `sums` of a row, from a column on.
 pub(crate) trait Finish<R: Real>: Sync {
@@ -41,29 +40,29 @@ impl<'a, T> Room<'a, T> {
     }
 }
 
-/// `function(left @ right + bias)`, row after row.
-pub(crate) fn output<T: Element, F: Function>(
+/// `epilogue(left @ right + bias)`, row after row.
+pub(crate) fn output<T: Element>(
     left: impl Source<T::Wide>,
     right: impl Source<T::Wide>,
     bias: Option<&[T]>,
-    function: Option<F>,
+    epilogue: Epilogue,
 ) -> Vec<T> {
     let (rows, columns) = (left.rows(), right.columns());
     // SAFETY: a product gives every piece of its result.
     unsafe {
         written(rows * columns, |out| {
-            product(left, right, &Output { room: Room::new(out, columns), bias, function });
+            product(left, right, &Output { room: Room::new(out, columns), bias, epilogue });
         })
     }
 }
 
-struct Output<'a, T, F> {
+struct Output<'a, T> {
     room: Room<'a, MaybeUninit<T>>,
     bias: Option<&'a [T]>,
-    function: Option<F>,
+    epilogue: Epilogue,
 }
 
-impl<T: Element, F: Function> Finish<T::Wide> for Output<'_, T, F> {
+impl<T: Element> Finish<T::Wide> for Output<'_, T> {
     #[inline(always)]
     fn piece<I: Instructions>(&self, row: usize, column: usize, sums: &[T::Wide]) {
         // SAFETY: a product gives each piece once.
@@ -72,28 +71,7 @@ impl<T: Element, F: Function> Finish<T::Wide> for Output<'_, T, F> {
         let (mut wide, mut narrow) = (scratch::<T>(), scratch::<T>());
         for (number, (out, sums)) in out.chunks_mut(BLOCK).zip(sums.chunks(BLOCK)).enumerate() {
             let bias = bias.map(|bias| T::wide(&bias[number * BLOCK..][..sums.len()], &mut wide));
-            T::fill(out, &mut narrow, |out| match (bias, self.function) {
-                (Some(bias), Some(function)) => {
-                    for ((out, &sum), &bias) in out.iter_mut().zip(sums).zip(bias) {
-                        out.write(function.value::<_, I>(sum + bias));
-                    }
-                }
-                (Some(bias), None) => {
-                    for ((out, &sum), &bias) in out.iter_mut().zip(sums).zip(bias) {
-                        out.write(sum + bias);
-                    }
-                }
-                (None, Some(function)) => {
-                    for (out, &sum) in out.iter_mut().zip(sums) {
-                        out.write(function.value::<_, I>(sum));
-                    }
-                }
-                (None, None) => {
-                    for (out, &sum) in out.iter_mut().zip(sums) {
-                        out.write(sum);
-                    }
-                }
-            });
+            T::fill(out, &mut narrow, |out| self.epilogue.write::<_, I>(out, sums, bias));
         }
     }
 }

@@ -4,6 +4,8 @@
 //! second cache. Sums over more than [`DEPTH`] products are sums of sums. In what order the numbers of a result are added
 //! depends on nothing but how many there are: not on the other dimensions, nor on the number of threads.
 
+mod column_sums;
+mod epilogue;
 mod finish;
 mod pack;
 mod source;
@@ -12,6 +14,8 @@ mod tile;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+pub(crate) use column_sums::column_sums;
+pub(crate) use epilogue::Epilogue;
 pub(crate) use finish::{Finish, Sum, output};
 pub(crate) use source::{Matrix, PulledBack, Source};
 
@@ -145,12 +149,17 @@ impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Part<'_, R, A, B, F> {
                         packed = Some(depths.start);
                     }
                     let add = depths.start > 0;
-                    multiply::<R, I>(
-                        [rows.len(), columns.len(), depths.len()],
-                        (left, packing),
+                    dispatch(Multiply {
+                        rows: rows.len(),
+                        columns: columns.len(),
+                        depth: depths.len(),
+                        left,
+                        packing,
                         right,
-                        (sums, blocks.columns, add),
-                    );
+                        sums,
+                        step: blocks.columns,
+                        add,
+                    });
                 }
                 for (sums, row) in sums.chunks(blocks.columns).zip(rows) {
                     self.finish.piece::<I>(row, columns.start, &sums[..columns.len()]);
@@ -192,32 +201,45 @@ impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Part<'_, R, A, B, F> {
     }
 }
 
-/// Tiles of a block. `left` and `right` are packed, `sums` has rows of `step`.
-#[inline(always)]
-fn multiply<R: Real, I: Instructions>(
-    [rows, columns, depth]: [usize; 3],
-    (left, packing): (&[R], Packing),
-    right: &[R],
-    (sums, step, add): (&mut [R], usize, bool),
-) {
-    let (lanes, width) = (R::Lanes::<I>::COUNT, 2 * R::Lanes::<I>::COUNT);
-    for (panel, first) in (0..columns).step_by(width).enumerate() {
-        let right = &right[panel * width * depth..];
-        for (height, top, start) in pack::panels::<I>(rows, depth, packing) {
-            let tile = Tile {
-                rows: height,
-                depth,
-                left: &left[start..],
-                packing,
-                right,
-                right_step: width,
-                narrow: columns - first <= lanes,
-                add,
-            };
-            // SAFETY: kernels run at a level that the processor has.
-            #[allow(unsafe_code, reason = "see there")]
-            unsafe {
-                tile.run::<I>(&mut sums[top * step + first..], step);
+/// The tiles of a block. `left` and `right` are packed, `sums` has rows of `step`.
+///
+/// A kernel of its own, so that it is compiled once for a dtype, not once for whatever is multiplied.
+struct Multiply<'a, R> {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    left: &'a [R],
+    packing: Packing,
+    right: &'a [R],
+    sums: &'a mut [R],
+    step: usize,
+    add: bool,
+}
+
+impl<R: Real> Kernel for Multiply<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Instructions>(self) {
+        let (lanes, width) = (R::Lanes::<I>::COUNT, 2 * R::Lanes::<I>::COUNT);
+        for (panel, first) in (0..self.columns).step_by(width).enumerate() {
+            let right = &self.right[panel * width * self.depth..];
+            for (height, top, start) in pack::panels::<I>(self.rows, self.depth, self.packing) {
+                let tile = Tile {
+                    rows: height,
+                    depth: self.depth,
+                    left: &self.left[start..],
+                    packing: self.packing,
+                    right,
+                    right_step: width,
+                    narrow: self.columns - first <= lanes,
+                    add: self.add,
+                };
+                // SAFETY: kernels run at a level that the processor has.
+                #[allow(unsafe_code, reason = "see there")]
+                unsafe {
+                    tile.run::<I>(&mut self.sums[top * self.step + first..], self.step);
+                }
             }
         }
     }

@@ -3,8 +3,8 @@
 use candle_core::{Layout, Result};
 
 use super::super::element::{Element, Real};
-use super::super::function::{Function, Reads};
 use super::super::simd::Instructions;
+use super::Epilogue;
 
 /// A matrix to multiply, read in lines: rows, or columns where those are what lies side by side.
 pub(crate) trait Source<R: Real>: Copy + Sync {
@@ -110,19 +110,18 @@ impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
     }
 }
 
-/// The gradient of the argument of a function, whose derivative is computed from its output.
+/// The gradient of the input of an epilogue, computed from its output.
 #[derive(Clone, Copy)]
-pub(crate) struct PulledBack<'a, T, F> {
+pub(crate) struct PulledBack<'a, T> {
     gradient: Matrix<'a, T>,
     output: Matrix<'a, T>,
-    function: F,
+    epilogue: Epilogue,
 }
 
-impl<'a, T: Element, F: Function> PulledBack<'a, T, F> {
+impl<'a, T: Element> PulledBack<'a, T> {
     /// Both matrices have the same shape, with their rows one after the other.
-    pub(crate) fn new(gradient: Matrix<'a, T>, output: Matrix<'a, T>, function: F) -> Self {
-        debug_assert_eq!(F::READS, Reads::Output);
-        Self { gradient, output, function }
+    pub(crate) fn new(gradient: Matrix<'a, T>, output: Matrix<'a, T>, epilogue: Epilogue) -> Self {
+        Self { gradient, output, epilogue }
     }
 
     pub(crate) fn transposed(self) -> Self {
@@ -130,7 +129,7 @@ impl<'a, T: Element, F: Function> PulledBack<'a, T, F> {
     }
 }
 
-impl<T: Element, F: Function> Source<T::Wide> for PulledBack<'_, T, F> {
+impl<T: Element> Source<T::Wide> for PulledBack<'_, T> {
     fn rows(&self) -> usize {
         self.gradient.rows
     }
@@ -152,13 +151,14 @@ impl<T: Element, F: Function> Source<T::Wide> for PulledBack<'_, T, F> {
         length: usize,
         scratch: &'a mut [T::Wide],
     ) -> &'a [T::Wide] {
+        if matches!(self.epilogue, Epilogue::Nothing) {
+            return self.gradient.line::<I>(line, start, length, scratch);
+        }
         let (result, rest) = scratch.split_at_mut(length);
         let (first, second) = rest.split_at_mut(length);
         let gradient = self.gradient.line::<I>(line, start, length, first);
         let output = self.output.line::<I>(line, start, length, second);
-        for ((place, &gradient), &output) in result.iter_mut().zip(gradient).zip(output) {
-            *place = self.function.pull_back::<_, I>(output, gradient);
-        }
+        self.epilogue.pull_back::<_, I>(result, output, gradient);
         result
     }
 }

@@ -1,0 +1,204 @@
+//! The affine map of a dense layer, with an activation: forward one product, backward two.
+
+use std::borrow::Cow;
+
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, WithDType,
+};
+
+use super::element::Element;
+use super::product::{Epilogue, Matrix, PulledBack, Sum, column_sums, output, product};
+use super::storage::{elements, tensor};
+use crate::gradient_sink::gradient;
+
+/// The operator, of arguments that fit.
+#[derive(Clone, Copy)]
+pub(crate) struct Linear {
+    epilogue: Epilogue,
+}
+
+/// Evaluates an expression with the type of a float dtype.
+macro_rules! with_type {
+    ($dtype:expr, $type:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $type = f32;
+                $body
+            }
+            DType::F64 => {
+                type $type = f64;
+                $body
+            }
+            DType::BF16 => {
+                type $type = half::bf16;
+                $body
+            }
+            DType::F16 => {
+                type $type = half::f16;
+                $body
+            }
+            dtype => candle_core::bail!("a float dtype was expected, found {dtype:?}"),
+        }
+    };
+}
+
+impl Linear {
+    pub(crate) fn new(epilogue: Epilogue) -> Self {
+        Self { epilogue }
+    }
+
+    pub(crate) fn apply(self, x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        match bias {
+            Some(bias) => x.apply_op3(kernel, bias, self),
+            None => x.apply_op2(kernel, self),
+        }
+    }
+
+    fn forward(
+        self,
+        (x, x_layout): (&CpuStorage, &Layout),
+        (kernel, kernel_layout): (&CpuStorage, &Layout),
+        bias: Option<(&CpuStorage, &Layout)>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (_, outputs) = kernel_layout.shape().dims2()?;
+        let (_, leading) = x_layout.dims().split_last().unwrap_or((&0, &[]));
+        let shape = Shape::from([leading, &[outputs]].concat());
+        let storage = with_type!(x.dtype(), T => {
+            let x = Rows::<T>::new(x, x_layout)?;
+            let kernel = Matrix::of_layout(T::cpu_storage_as_slice(kernel)?, kernel_layout)?;
+            let bias = bias.map(|(bias, layout)| elements::<T>(bias, layout)).transpose()?;
+            T::to_cpu_storage_owned(output(x.matrix()?, kernel, bias.as_deref(), self.epilogue))
+        });
+        Ok((storage, shape))
+    }
+
+    fn backward(
+        self,
+        x: &Tensor,
+        kernel: &Tensor,
+        bias: Option<&Tensor>,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        with_type!(x.dtype(), T => self.backward_in::<T>(x, kernel, bias, result, gradient))
+    }
+
+    fn backward_in<T: Element>(
+        self,
+        x: &Tensor,
+        kernel: &Tensor,
+        bias: Option<&Tensor>,
+        result: &Tensor,
+        output_gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let outputs = kernel.dim(1)?;
+        let (result, result_layout) = result.storage_and_layout();
+        let (output_gradient, gradient_layout) = output_gradient.storage_and_layout();
+        let result = Rows::<T>::new(on_cpu(&result)?, result_layout)?;
+        let output_gradient = Rows::<T>::new(on_cpu(&output_gradient)?, gradient_layout)?;
+        let pulled_back = PulledBack::new(output_gradient.matrix()?, result.matrix()?, self.epilogue);
+
+        let x_gradient = match x.track_op() {
+            true => {
+                let (kernel, layout) = kernel.storage_and_layout();
+                let kernel = Matrix::of_layout(T::cpu_storage_as_slice(on_cpu(&kernel)?)?, layout)?;
+                let values = output::<T>(pulled_back, kernel.transposed(), None, Epilogue::Nothing);
+                Some(tensor(values, x.shape())?)
+            }
+            false => None,
+        };
+        let kernel_gradient = gradient::<T>(kernel, |values, add| {
+            let (x, layout) = x.storage_and_layout();
+            let x = Rows::<T>::new(on_cpu(&x)?, layout)?;
+            product(x.matrix()?.transposed(), pulled_back, &Sum::new(values, outputs, add));
+            Ok(())
+        })?;
+        let bias_gradient = match bias {
+            Some(bias) => gradient::<T>(bias, |values, add| {
+                column_sums(pulled_back, values, add);
+                Ok(())
+            })?,
+            None => None,
+        };
+        Ok((x_gradient, kernel_gradient, bias_gradient))
+    }
+}
+
+/// A tensor as a matrix of as many columns as its last axis is long.
+struct Rows<'a, T: WithDType> {
+    values: Cow<'a, [T]>,
+    layout: Layout,
+}
+
+impl<'a, T: Element> Rows<'a, T> {
+    fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        if layout.dims().len() == 2 {
+            return Ok(Self { values: T::cpu_storage_as_slice(storage)?.into(), layout: layout.clone() });
+        }
+        let values = elements::<T>(storage, layout)?;
+        let (&columns, leading) = layout.dims().split_last().unwrap_or((&1, &[]));
+        let rows = leading.iter().product::<usize>();
+        Ok(Self { values, layout: Layout::contiguous((rows, columns)) })
+    }
+
+    fn matrix(&self) -> Result<Matrix<'_, T>> {
+        Matrix::of_layout(&self.values, &self.layout)
+    }
+}
+
+fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => candle_core::bail!("a tensor on the CPU was expected"),
+    }
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, kernel: &CpuStorage, lk: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward((x, lx), (kernel, lk), None)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        kernel: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (x, kernel, _) = self.backward(x, kernel, None, result, gradient)?;
+        Ok((x, kernel))
+    }
+}
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        kernel: &CpuStorage,
+        lk: &Layout,
+        bias: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward((x, lx), (kernel, lk), Some((bias, lb)))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        kernel: &Tensor,
+        bias: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        self.backward(x, kernel, Some(bias), result, gradient)
+    }
+}
