@@ -70,6 +70,18 @@ pub(crate) trait Real:
 
     /// The natural logarithm.
     fn logarithm(self) -> Self;
+
+    /// `e^x - 1`, precise near 0.
+    fn exp_m1<I: Instructions>(self) -> Self;
+
+    /// The hyperbolic tangent.
+    fn tanh<I: Instructions>(self) -> Self;
+
+    /// `1 / (1 + e^-x)`, precise where it is small.
+    fn logistic<I: Instructions>(self) -> Self;
+
+    /// Whether the sign is minus, that of -0 too.
+    fn is_sign_negative(self) -> bool;
 }
 
 /// Room that a dtype without need of it can do without.
@@ -78,7 +90,7 @@ pub(crate) fn scratch<T: Element>() -> [T::Wide; BLOCK] {
 }
 
 macro_rules! real {
-    ($type:ty, $lanes:ident, $exponential:path) => {
+    ($type:ty, $lanes:ident, $functions:path) => {
         impl Element for $type {
             type Wide = Self;
 
@@ -138,18 +150,38 @@ macro_rules! real {
             }
             #[inline(always)]
             fn exponential<I: Instructions>(self) -> Self {
-                $exponential(self)
+                use $functions as functions;
+                functions::exponential::<I>(self)
             }
             #[inline(always)]
             fn logarithm(self) -> Self {
                 self.ln()
             }
+            #[inline(always)]
+            fn exp_m1<I: Instructions>(self) -> Self {
+                use $functions as functions;
+                functions::exp_m1::<I>(self)
+            }
+            #[inline(always)]
+            fn tanh<I: Instructions>(self) -> Self {
+                use $functions as functions;
+                functions::tanh::<I>(self)
+            }
+            #[inline(always)]
+            fn logistic<I: Instructions>(self) -> Self {
+                use $functions as functions;
+                functions::logistic::<I>(self)
+            }
+            #[inline(always)]
+            fn is_sign_negative(self) -> bool {
+                self.is_sign_negative()
+            }
         }
     };
 }
 
-real!(f32, Single, super::math::exponential::<I>);
-real!(f64, Double, f64::exp);
+real!(f32, Single, super::math);
+real!(f64, Double, super::math_double);
 
 macro_rules! half {
     ($type:ty) => {

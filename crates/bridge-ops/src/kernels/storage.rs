@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Shape, Storage, Tensor
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
-use super::element::Element;
+use super::element::{BLOCK, Element, scratch};
 use super::parallel;
 
 /// The elements of a storage in the order of a layout: where they are, or gathered.
@@ -96,6 +96,45 @@ impl<'a, T: Copy> Written<'a, T> {
     /// Every element must have been written.
     #[inline(always)]
     pub(crate) unsafe fn trusted(room: &'a mut [MaybeUninit<T>]) -> Self {
+        Self(room)
+    }
+}
+
+impl<'a, T: Element> Written<'a, T> {
+    /// Writes `value` of each element of `x`, computed in the dtype of the arithmetic.
+    #[inline(always)]
+    pub(crate) fn map(room: &'a mut [MaybeUninit<T>], x: &[T], value: impl Fn(T::Wide) -> T::Wide) -> Self {
+        assert_eq!(room.len(), x.len());
+        let (mut wide, mut narrow) = (scratch::<T>(), scratch::<T>());
+        for (room, x) in room.chunks_mut(BLOCK).zip(x.chunks(BLOCK)) {
+            let x = T::wide(x, &mut wide);
+            T::fill(room, &mut narrow, |room| {
+                for (place, &x) in room.iter_mut().zip(x) {
+                    place.write(value(x));
+                }
+            });
+        }
+        Self(room)
+    }
+
+    /// Writes `value` of each two elements of `x` and `y`, computed in the dtype of the arithmetic.
+    #[inline(always)]
+    pub(crate) fn map_two(
+        room: &'a mut [MaybeUninit<T>],
+        x: &[T],
+        y: &[T],
+        value: impl Fn(T::Wide, T::Wide) -> T::Wide,
+    ) -> Self {
+        assert_eq!((room.len(), room.len()), (x.len(), y.len()));
+        let (mut wide, mut narrow) = ((scratch::<T>(), scratch::<T>()), scratch::<T>());
+        for ((room, x), y) in room.chunks_mut(BLOCK).zip(x.chunks(BLOCK)).zip(y.chunks(BLOCK)) {
+            let (x, y) = (T::wide(x, &mut wide.0), T::wide(y, &mut wide.1));
+            T::fill(room, &mut narrow, |room| {
+                for ((place, &x), &y) in room.iter_mut().zip(x).zip(y) {
+                    place.write(value(x, y));
+                }
+            });
+        }
         Self(room)
     }
 }
