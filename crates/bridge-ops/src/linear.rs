@@ -1,7 +1,7 @@
 //! The affine map of a dense layer.
 
-use crate::kernels::{self, linear::Linear};
 use crate::kernels::product::Epilogue;
+use crate::kernels::{self, linear::Linear};
 use crate::precision::require_float;
 use crate::{Activation, Error, Result, composition, is_shapes_only, stand_in};
 use candle_core::Tensor;
@@ -69,9 +69,7 @@ pub fn linear_with_activation(
         return stand_in_for(x, outputs);
     }
     match Epilogue::of(activation) {
-        Some(epilogue) if runs_kernel(x, kernel, bias) => {
-            Ok(Linear::new(epilogue).apply(x, kernel, bias)?)
-        }
+        Some(epilogue) if runs_kernel(x, kernel, bias) => Ok(Linear::new(epilogue).apply(x, kernel, bias)?),
         _ => activation.apply(&linear(x, kernel, bias)?),
     }
 }

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, WithDType,
 };
 
 use super::element::Element;
+use super::elementwise::for_float;
 use super::product::{Epilogue, Matrix, PulledBack, Sum, column_sums, output, product};
 use super::storage::{elements, tensor};
 use crate::gradient_sink::gradient;
@@ -15,31 +17,6 @@ use crate::gradient_sink::gradient;
 #[derive(Clone, Copy)]
 pub(crate) struct Linear {
     epilogue: Epilogue,
-}
-
-/// Evaluates an expression with the type of a float dtype.
-macro_rules! with_type {
-    ($dtype:expr, $type:ident => $body:expr) => {
-        match $dtype {
-            DType::F32 => {
-                type $type = f32;
-                $body
-            }
-            DType::F64 => {
-                type $type = f64;
-                $body
-            }
-            DType::BF16 => {
-                type $type = half::bf16;
-                $body
-            }
-            DType::F16 => {
-                type $type = half::f16;
-                $body
-            }
-            dtype => candle_core::bail!("a float dtype was expected, found {dtype:?}"),
-        }
-    };
 }
 
 impl Linear {
@@ -63,11 +40,11 @@ impl Linear {
         let (_, outputs) = kernel_layout.shape().dims2()?;
         let (_, leading) = x_layout.dims().split_last().unwrap_or((&0, &[]));
         let shape = Shape::from([leading, &[outputs]].concat());
-        let storage = with_type!(x.dtype(), T => {
+        let storage = for_float!("linear", x.dtype(), T => {
             let x = Rows::<T>::new(x, x_layout)?;
             let kernel = Matrix::of_layout(T::cpu_storage_as_slice(kernel)?, kernel_layout)?;
             let bias = bias.map(|(bias, layout)| elements::<T>(bias, layout)).transpose()?;
-            T::to_cpu_storage_owned(output(x.matrix()?, kernel, bias.as_deref(), self.epilogue))
+            T::to_cpu_storage_owned(output(&x.matrix()?, &kernel, bias.as_deref(), self.epilogue))
         });
         Ok((storage, shape))
     }
@@ -80,7 +57,7 @@ impl Linear {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        with_type!(x.dtype(), T => self.backward_in::<T>(x, kernel, bias, result, gradient))
+        for_float!("linear", x.dtype(), T => self.backward_in::<T>(x, kernel, bias, result, gradient))
     }
 
     fn backward_in<T: Element>(
@@ -102,7 +79,7 @@ impl Linear {
             true => {
                 let (kernel, layout) = kernel.storage_and_layout();
                 let kernel = Matrix::of_layout(T::cpu_storage_as_slice(on_cpu(&kernel)?)?, layout)?;
-                let values = output::<T>(pulled_back, kernel.transposed(), None, Epilogue::Nothing);
+                let values = output::<T>(&pulled_back, &kernel.transposed(), None, Epilogue::Nothing);
                 Some(tensor(values, x.shape())?)
             }
             false => None,
@@ -110,12 +87,12 @@ impl Linear {
         let kernel_gradient = gradient::<T>(kernel, |values, add| {
             let (x, layout) = x.storage_and_layout();
             let x = Rows::<T>::new(on_cpu(&x)?, layout)?;
-            product(x.matrix()?.transposed(), pulled_back, &Sum::new(values, outputs, add));
+            product(&x.matrix()?.transposed(), &pulled_back, &Sum::new(values, outputs, add));
             Ok(())
         })?;
         let bias_gradient = match bias {
             Some(bias) => gradient::<T>(bias, |values, add| {
-                column_sums(pulled_back, values, add);
+                column_sums(&pulled_back, values, add);
                 Ok(())
             })?,
             None => None,
@@ -158,7 +135,13 @@ impl CustomOp2 for Linear {
         "linear"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, kernel: &CpuStorage, lk: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        kernel: &CpuStorage,
+        lk: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         self.forward((x, lx), (kernel, lk), None)
     }
 

@@ -17,7 +17,7 @@ const WORTH_A_THREAD: usize = 1 << 15;
 /// Writes the sums of the columns, or adds them to what is there.
 ///
 /// The order in which numbers are added depends on how many rows there are, and on nothing else.
-pub(crate) fn column_sums<R: Real>(matrix: impl Source<R>, sums: &mut [R], add: bool) {
+pub(crate) fn column_sums<R: Real>(matrix: &dyn Source<R>, sums: &mut [R], add: bool) {
     let rows = matrix.rows();
     let threads = (rows * sums.len() / WORTH_A_THREAD).clamp(1, parallel::threads());
     let width = sums.len().div_ceil(threads).next_multiple_of(16).min(COLUMNS);
@@ -28,14 +28,14 @@ pub(crate) fn column_sums<R: Real>(matrix: impl Source<R>, sums: &mut [R], add: 
     });
 }
 
-struct Columns<'a, R, S> {
-    matrix: S,
+struct Columns<'a, R> {
+    matrix: &'a dyn Source<R>,
     first: usize,
     sums: &'a mut [R],
     add: bool,
 }
 
-impl<R: Real, S: Source<R>> Kernel for Columns<'_, R, S> {
+impl<R: Real> Kernel for Columns<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -52,12 +52,12 @@ impl<R: Real, S: Source<R>> Kernel for Columns<'_, R, S> {
             let end = (start + BLOCK_ROWS).min(matrix.rows());
             if matrix.lines_are_columns() {
                 for (column, sum) in block.iter_mut().enumerate() {
-                    let line = matrix.line::<I>(first + column, start, end - start, &mut scratch);
+                    let line = matrix.line(first + column, start, end - start, &mut scratch);
                     line.iter().for_each(|&value| *sum += value);
                 }
             } else {
                 for row in start..end {
-                    let line = matrix.line::<I>(row, first, block.len(), &mut scratch);
+                    let line = matrix.line(row, first, block.len(), &mut scratch);
                     block.iter_mut().zip(line).for_each(|(sum, &value)| *sum += value);
                 }
             }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::super::activation::{Elu, LeakyRelu, Relu, Sigmoid, Tanh};
 use super::super::element::Real;
 use super::super::function::{Function, Reads};
-use super::super::simd::Instructions;
+use super::super::simd::{Instructions, Kernel, dispatch};
 use crate::Activation;
 
 /// Nothing, or an activation whose derivative is computed from its output: what comes out of it is all that is kept.
@@ -43,42 +43,64 @@ impl Epilogue {
             Activation::Relu => Some(Self::Relu(Relu)),
             Activation::Sigmoid => Some(Self::Sigmoid(Sigmoid)),
             Activation::Tanh => Some(Self::Tanh(Tanh)),
-            // Its derivative is that of its output only where the output tells negative inputs from others.
-            Activation::Elu { alpha } => (alpha > 0.).then_some(Self::Elu(Elu { alpha })),
-            Activation::LeakyRelu { negative_slope } => {
-                (negative_slope > 0.).then_some(Self::LeakyRelu(LeakyRelu { negative_slope }))
-            }
             _ => None,
         }
     }
 
     /// Writes the function of `sums + bias`.
+    pub(super) fn write<R: Real>(self, out: &mut [MaybeUninit<R>], sums: &[R], bias: Option<&[R]>) {
+        dispatch(Write { epilogue: self, out, sums, bias });
+    }
+
+    /// Writes the gradients of the function's inputs, of those of its `outputs`.
+    pub(super) fn pull_back<R: Real>(self, result: &mut [R], outputs: &[R], gradients: &[R]) {
+        dispatch(PullBack { epilogue: self, result, outputs, gradients });
+    }
+}
+
+// Kernels of their own, so that each function is compiled once for a dtype, not wherever a product reads or writes.
+
+struct Write<'a, R> {
+    epilogue: Epilogue,
+    out: &'a mut [MaybeUninit<R>],
+    sums: &'a [R],
+    bias: Option<&'a [R]>,
+}
+
+impl<R: Real> Kernel for Write<'_, R> {
+    type Output = ();
+
     #[inline(always)]
-    pub(super) fn write<R: Real, I: Instructions>(
-        self,
-        out: &mut [MaybeUninit<R>],
-        sums: &[R],
-        bias: Option<&[R]>,
-    ) {
-        with_function!(self, function => match bias {
+    fn run<I: Instructions>(self) {
+        with_function!(self.epilogue, function => match self.bias {
             Some(bias) => {
-                for ((out, &sum), &bias) in out.iter_mut().zip(sums).zip(bias) {
+                for ((out, &sum), &bias) in self.out.iter_mut().zip(self.sums).zip(bias) {
                     out.write(function.value::<_, I>(sum + bias));
                 }
             }
             None => {
-                for (out, &sum) in out.iter_mut().zip(sums) {
+                for (out, &sum) in self.out.iter_mut().zip(self.sums) {
                     out.write(function.value::<_, I>(sum));
                 }
             }
         });
     }
+}
 
-    /// Writes the gradients of the function's inputs, of those of its `outputs`.
+struct PullBack<'a, R> {
+    epilogue: Epilogue,
+    result: &'a mut [R],
+    outputs: &'a [R],
+    gradients: &'a [R],
+}
+
+impl<R: Real> Kernel for PullBack<'_, R> {
+    type Output = ();
+
     #[inline(always)]
-    pub(super) fn pull_back<R: Real, I: Instructions>(self, result: &mut [R], outputs: &[R], gradients: &[R]) {
-        with_function!(self, function => {
-            for ((place, &output), &gradient) in result.iter_mut().zip(outputs).zip(gradients) {
+    fn run<I: Instructions>(self) {
+        with_function!(self.epilogue, function => {
+            for ((place, &output), &gradient) in self.result.iter_mut().zip(self.outputs).zip(self.gradients) {
                 *place = function.pull_back::<_, I>(output, gradient);
             }
         });

@@ -6,13 +6,12 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::super::element::{BLOCK, Element, Real, scratch};
-use super::super::simd::Instructions;
 use super::super::storage::{Pointer, written};
 use super::{Epilogue, Source, product};
 
 /// Takes the finished sums, each once: `sums` of a row, from a column on.
 pub(crate) trait Finish<R: Real>: Sync {
-    fn piece<I: Instructions>(&self, row: usize, column: usize, sums: &[R]);
+    fn piece(&self, row: usize, column: usize, sums: &[R]);
 }
 
 /// A matrix to write, its rows one after the other.
@@ -42,8 +41,8 @@ impl<'a, T> Room<'a, T> {
 
 /// `epilogue(left @ right + bias)`, row after row.
 pub(crate) fn output<T: Element>(
-    left: impl Source<T::Wide>,
-    right: impl Source<T::Wide>,
+    left: &dyn Source<T::Wide>,
+    right: &dyn Source<T::Wide>,
     bias: Option<&[T]>,
     epilogue: Epilogue,
 ) -> Vec<T> {
@@ -64,14 +63,14 @@ struct Output<'a, T> {
 
 impl<T: Element> Finish<T::Wide> for Output<'_, T> {
     #[inline(always)]
-    fn piece<I: Instructions>(&self, row: usize, column: usize, sums: &[T::Wide]) {
+    fn piece(&self, row: usize, column: usize, sums: &[T::Wide]) {
         // SAFETY: a product gives each piece once.
         let out = unsafe { self.room.piece(row, column, sums.len()) };
         let bias = self.bias.and_then(|bias| bias.get(column..));
         let (mut wide, mut narrow) = (scratch::<T>(), scratch::<T>());
         for (number, (out, sums)) in out.chunks_mut(BLOCK).zip(sums.chunks(BLOCK)).enumerate() {
             let bias = bias.map(|bias| T::wide(&bias[number * BLOCK..][..sums.len()], &mut wide));
-            T::fill(out, &mut narrow, |out| self.epilogue.write::<_, I>(out, sums, bias));
+            T::fill(out, &mut narrow, |out| self.epilogue.write(out, sums, bias));
         }
     }
 }
@@ -90,7 +89,7 @@ impl<'a, R: Real> Sum<'a, R> {
 
 impl<R: Real> Finish<R> for Sum<'_, R> {
     #[inline(always)]
-    fn piece<I: Instructions>(&self, row: usize, column: usize, sums: &[R]) {
+    fn piece(&self, row: usize, column: usize, sums: &[R]) {
         // SAFETY: a product gives each piece once.
         let out = unsafe { self.room.piece(row, column, sums.len()) };
         if self.add {

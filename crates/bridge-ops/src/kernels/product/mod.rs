@@ -11,7 +11,6 @@ mod pack;
 mod source;
 mod tile;
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 pub(crate) use column_sums::column_sums;
@@ -47,7 +46,7 @@ const FEW_ROWS: usize = 4;
 /// `left @ right`, handed to `finish` in pieces of rows.
 ///
 /// The columns of `left` are as many as the rows of `right`.
-pub(crate) fn product<R: Real>(left: impl Source<R>, right: impl Source<R>, finish: &impl Finish<R>) {
+pub(crate) fn product<R: Real>(left: &dyn Source<R>, right: &dyn Source<R>, finish: &dyn Finish<R>) {
     let (rows, depth, columns) = (left.rows(), left.columns(), right.columns());
     debug_assert_eq!(depth, right.rows());
     if rows == 0 || columns == 0 {
@@ -60,7 +59,8 @@ pub(crate) fn product<R: Real>(left: impl Source<R>, right: impl Source<R>, fini
         let rows = share(rows, number / across, down, 1);
         let columns = share(columns, number % across, across, 2 * GROUP);
         if !rows.is_empty() && !columns.is_empty() {
-            dispatch(Part { left, right, rows, columns, finish, number: PhantomData });
+            // A closure would not be compiled for the instructions of the kernel that it is in: the buffer comes first.
+            R::with_buffer(|buffer| dispatch(Part { left, right, rows, columns, finish, buffer }));
         }
     });
 }
@@ -84,13 +84,13 @@ fn share(length: usize, number: usize, shares: usize, grain: usize) -> Range<usi
 }
 
 /// One thread's part of a product.
-struct Part<'a, R, A, B, F> {
-    left: A,
-    right: B,
+struct Part<'a, R> {
+    left: &'a dyn Source<R>,
+    right: &'a dyn Source<R>,
     rows: Range<usize>,
     columns: Range<usize>,
-    finish: &'a F,
-    number: PhantomData<R>,
+    finish: &'a dyn Finish<R>,
+    buffer: &'a mut Vec<R>,
 }
 
 /// The sizes of the blocks that a part is done in.
@@ -112,23 +112,22 @@ impl Blocks {
     }
 }
 
-impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Kernel for Part<'_, R, A, B, F> {
+impl<R: Real> Kernel for Part<'_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Instructions>(self) {
         let blocks = Blocks::new::<R, I>(self.rows.len(), self.columns.len(), self.left.columns());
-        let few = self.rows.len() <= FEW_ROWS && !self.right.lines_are_columns();
-        R::with_buffer(|buffer| match few {
-            true => self.few_rows::<I>(&blocks, buffer),
-            false => self.tiles::<I>(&blocks, buffer),
-        });
+        match self.rows.len() <= FEW_ROWS && !self.right.lines_are_columns() {
+            true => self.few_rows::<I>(&blocks),
+            false => self.tiles::<I>(&blocks),
+        }
     }
 }
 
-impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Part<'_, R, A, B, F> {
+impl<R: Real> Part<'_, R> {
     #[inline(always)]
-    fn tiles<I: Instructions>(&self, blocks: &Blocks, buffer: &mut Vec<R>) {
+    fn tiles<I: Instructions>(self, blocks: &Blocks) {
         let depth = blocks.depth.next_multiple_of(GROUP);
         let lengths = [
             blocks.rows.next_multiple_of(GROUP) * depth,
@@ -136,16 +135,16 @@ impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Part<'_, R, A, B, F> {
             blocks.rows * blocks.columns,
             3 * blocks.depth.max(blocks.rows).max(blocks.columns),
         ];
-        let [left, right, sums, scratch] = rooms(buffer, lengths);
+        let [left, right, sums, scratch] = rooms(self.buffer, lengths);
         for columns in steps(self.columns.clone(), blocks.columns) {
             let mut packed = None;
             for rows in steps(self.rows.clone(), blocks.rows) {
                 // What is left where there is nothing to add up.
                 sums.fill(R::ZERO);
                 for depths in steps(0..self.left.columns(), blocks.depth) {
-                    let packing = pack_left::<R, I>(&self.left, rows.clone(), depths.clone(), left, scratch);
+                    let packing = pack_left::<R, I>(self.left, rows.clone(), depths.clone(), left, scratch);
                     if packed != Some(depths.start) {
-                        pack_right::<R, I>(&self.right, depths.clone(), columns.clone(), right, scratch);
+                        pack_right::<R, I>(self.right, depths.clone(), columns.clone(), right, scratch);
                         packed = Some(depths.start);
                     }
                     let add = depths.start > 0;
@@ -162,7 +161,7 @@ impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Part<'_, R, A, B, F> {
                     });
                 }
                 for (sums, row) in sums.chunks(blocks.columns).zip(rows) {
-                    self.finish.piece::<I>(row, columns.start, &sums[..columns.len()]);
+                    self.finish.piece(row, columns.start, &sums[..columns.len()]);
                 }
             }
         }
@@ -170,17 +169,17 @@ impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Part<'_, R, A, B, F> {
 
     /// Row by row of the right side, which is not copied.
     #[inline(always)]
-    fn few_rows<I: Instructions>(&self, blocks: &Blocks, buffer: &mut Vec<R>) {
+    fn few_rows<I: Instructions>(self, blocks: &Blocks) {
         let (rows, width) = (self.rows.len(), self.columns.len().min(BLOCK));
         let lengths = [rows * blocks.depth, rows * width, rows * width, 3 * blocks.depth.max(width)];
-        let [left, part, sums, scratch] = rooms(buffer, lengths);
+        let [left, part, sums, scratch] = rooms(self.buffer, lengths);
         for columns in steps(self.columns.clone(), width) {
             sums.fill(R::ZERO);
             for depths in steps(0..self.left.columns(), blocks.depth) {
-                copy_rows::<R, I>(&self.left, self.rows.clone(), depths.clone(), left, scratch);
+                copy_rows(self.left, self.rows.clone(), depths.clone(), left, scratch);
                 part.fill(R::ZERO);
                 for (step, depth) in depths.clone().enumerate() {
-                    let line = self.right.line::<I>(depth, columns.start, columns.len(), scratch);
+                    let line = self.right.line(depth, columns.start, columns.len(), scratch);
                     for (part, left) in part.chunks_mut(width).zip(left.chunks(depths.len())) {
                         let factor = left[step];
                         for (sum, &value) in part.iter_mut().zip(line) {
@@ -195,7 +194,7 @@ impl<R: Real, A: Source<R>, B: Source<R>, F: Finish<R>> Part<'_, R, A, B, F> {
                 }
             }
             for (sums, row) in sums.chunks(width).zip(self.rows.clone()) {
-                self.finish.piece::<I>(row, columns.start, &sums[..columns.len()]);
+                self.finish.piece(row, columns.start, &sums[..columns.len()]);
             }
         }
     }

@@ -33,7 +33,7 @@ pub(super) fn panels<I: Instructions>(
 /// Packs rows of the left side, in the way that suits the order in which its elements lie.
 #[inline(always)]
 pub(super) fn pack_left<R: Real, I: Instructions>(
-    left: &impl Source<R>,
+    left: &dyn Source<R>,
     rows: Range<usize>,
     depths: Range<usize>,
     packed: &mut [R],
@@ -42,7 +42,7 @@ pub(super) fn pack_left<R: Real, I: Instructions>(
     let depth = depths.len();
     if left.lines_are_columns() {
         for (step, line) in depths.enumerate() {
-            let line = left.line::<I>(line, rows.start, rows.len(), scratch);
+            let line = left.line(line, rows.start, rows.len(), scratch);
             for (height, top, start) in panels::<I>(rows.len(), depth, Packing::Columns) {
                 let place = &mut packed[start + step * GROUP..][..GROUP];
                 match line[top..].first_chunk::<GROUP>() {
@@ -55,7 +55,7 @@ pub(super) fn pack_left<R: Real, I: Instructions>(
     }
     for (height, top, start) in panels::<I>(rows.len(), depth, Packing::Rows) {
         for row in 0..height {
-            let line = left.line::<I>(rows.start + top + row, depths.start, depth, scratch);
+            let line = left.line(rows.start + top + row, depths.start, depth, scratch);
             let (groups, rest) = line.as_chunks::<GROUP>();
             let mut place = start + row * GROUP;
             for group in groups {
@@ -73,7 +73,7 @@ pub(super) fn pack_left<R: Real, I: Instructions>(
 /// Packs columns of the right side: panels as wide as a tile, with zeros where there is no column.
 #[inline(always)]
 pub(super) fn pack_right<R: Real, I: Instructions>(
-    right: &impl Source<R>,
+    right: &dyn Source<R>,
     depths: Range<usize>,
     columns: Range<usize>,
     packed: &mut [R],
@@ -85,7 +85,7 @@ pub(super) fn pack_right<R: Real, I: Instructions>(
             let panel = &mut packed[panel * width * depth..][..width * depth];
             let held = width.min(columns.end - first);
             for column in 0..held {
-                let line = right.line::<I>(first + column, depths.start, depth, scratch);
+                let line = right.line(first + column, depths.start, depth, scratch);
                 for (row, &value) in panel.chunks_exact_mut(width).zip(line) {
                     row[column] = value;
                 }
@@ -97,7 +97,7 @@ pub(super) fn pack_right<R: Real, I: Instructions>(
         return;
     }
     for (step, line) in depths.enumerate() {
-        let line = right.line::<I>(line, columns.start, columns.len(), scratch);
+        let line = right.line(line, columns.start, columns.len(), scratch);
         for (panel, line) in line.chunks(width).enumerate() {
             let place = &mut packed[(panel * depth + step) * width..][..width];
             if line.len() == width {
@@ -112,8 +112,8 @@ pub(super) fn pack_right<R: Real, I: Instructions>(
 
 /// Rows of a side, one after the other.
 #[inline(always)]
-pub(super) fn copy_rows<R: Real, I: Instructions>(
-    side: &impl Source<R>,
+pub(super) fn copy_rows<R: Real>(
+    side: &dyn Source<R>,
     rows: Range<usize>,
     depths: Range<usize>,
     copied: &mut [R],
@@ -122,14 +122,14 @@ pub(super) fn copy_rows<R: Real, I: Instructions>(
     let depth = depths.len();
     if side.lines_are_columns() {
         for (step, line) in depths.enumerate() {
-            let line = side.line::<I>(line, rows.start, rows.len(), scratch);
+            let line = side.line(line, rows.start, rows.len(), scratch);
             for (row, &value) in line.iter().enumerate() {
                 copied[row * depth + step] = value;
             }
         }
     } else {
         for (place, row) in copied.chunks_exact_mut(depth).zip(rows) {
-            place.copy_from_slice(side.line::<I>(row, depths.start, depth, scratch));
+            place.copy_from_slice(side.line(row, depths.start, depth, scratch));
         }
     }
 }

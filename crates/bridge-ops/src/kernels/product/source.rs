@@ -3,11 +3,10 @@
 use candle_core::{Layout, Result};
 
 use super::super::element::{Element, Real};
-use super::super::simd::Instructions;
 use super::Epilogue;
 
 /// A matrix to multiply, read in lines: rows, or columns where those are what lies side by side.
-pub(crate) trait Source<R: Real>: Copy + Sync {
+pub(crate) trait Source<R: Real>: Sync {
     fn rows(&self) -> usize;
 
     fn columns(&self) -> usize;
@@ -16,13 +15,7 @@ pub(crate) trait Source<R: Real>: Copy + Sync {
     fn lines_are_columns(&self) -> bool;
 
     /// `length` elements of a line from `start` on: where they are, or in `scratch`, which is as long at least.
-    fn line<'a, I: Instructions>(
-        &'a self,
-        line: usize,
-        start: usize,
-        length: usize,
-        scratch: &'a mut [R],
-    ) -> &'a [R];
+    fn line<'a>(&'a self, line: usize, start: usize, length: usize, scratch: &'a mut [R]) -> &'a [R];
 }
 
 /// A matrix in memory.
@@ -82,13 +75,11 @@ impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
         self.columns
     }
 
-    #[inline(always)]
     fn lines_are_columns(&self) -> bool {
         self.column_stride != 1 && self.row_stride == 1
     }
 
-    #[inline(always)]
-    fn line<'a, I: Instructions>(
+    fn line<'a>(
         &'a self,
         line: usize,
         start: usize,
@@ -138,13 +129,11 @@ impl<T: Element> Source<T::Wide> for PulledBack<'_, T> {
         self.gradient.columns
     }
 
-    #[inline(always)]
     fn lines_are_columns(&self) -> bool {
         self.gradient.lines_are_columns()
     }
 
-    #[inline(always)]
-    fn line<'a, I: Instructions>(
+    fn line<'a>(
         &'a self,
         line: usize,
         start: usize,
@@ -152,13 +141,13 @@ impl<T: Element> Source<T::Wide> for PulledBack<'_, T> {
         scratch: &'a mut [T::Wide],
     ) -> &'a [T::Wide] {
         if matches!(self.epilogue, Epilogue::Nothing) {
-            return self.gradient.line::<I>(line, start, length, scratch);
+            return self.gradient.line(line, start, length, scratch);
         }
         let (result, rest) = scratch.split_at_mut(length);
         let (first, second) = rest.split_at_mut(length);
-        let gradient = self.gradient.line::<I>(line, start, length, first);
-        let output = self.output.line::<I>(line, start, length, second);
-        self.epilogue.pull_back::<_, I>(result, output, gradient);
+        let gradient = self.gradient.line(line, start, length, first);
+        let output = self.output.line(line, start, length, second);
+        self.epilogue.pull_back(result, output, gradient);
         result
     }
 }
