@@ -4,14 +4,15 @@ use candle_core::Tensor;
 use std::sync::OnceLock;
 
 pub(crate) mod activation;
+pub(crate) mod dropout;
 pub(crate) mod element;
 pub(crate) mod elementwise;
 pub(crate) mod function;
 pub(crate) mod lanes;
+pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod math_double;
 pub(crate) mod parallel;
-pub(crate) mod product;
 pub(crate) mod product;
 pub(crate) mod simd;
 pub(crate) mod storage;
