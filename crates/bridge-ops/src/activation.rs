@@ -1,11 +1,12 @@
 //! Activation functions.
 
-use crate::Result;
-use crate::elementwise::{Elementwise, Storage, apply, constant};
-use crate::precision::{require_float, widen};
+use crate::kernels::activation as functions;
+use crate::kernels::elementwise::apply;
+use crate::kernels::function::Function;
+use crate::precision::require_float;
 use crate::shapes_only::like;
-use candle_core::{Layout, Tensor, op};
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+use crate::{Result, composition, kernels};
+use candle_core::Tensor;
 
 /// `max(x, 0)`, with derivative 0 at 0.
 ///
@@ -23,8 +24,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 ///
 /// When `x` is not a float tensor.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    require_float("relu", "x", x)?;
-    like(x).unwrap_or_else(|| Ok(apply(x, Relu)?))
+    activate(x, functions::Relu, composition::relu)
 }
 
 /// The Gaussian error linear unit in its tanh approximation:
@@ -45,7 +45,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 #[doc(alias = "gelu_tanh")]
 #[doc(alias = "gelu_new")]
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    in_compute_dtype("gelu", x, |x| apply(x, Gelu))
+    activate(x, functions::Gelu, composition::gelu)
 }
 
 /// The Gaussian error linear unit: `x/2 * (1 + erf(x / sqrt(2)))`.
@@ -65,7 +65,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// When `x` is not a float tensor.
 #[doc(alias = "gelu_erf")]
 pub fn gelu_exact(x: &Tensor) -> Result<Tensor> {
-    in_compute_dtype("gelu_exact", x, |x| apply(x, GeluExact))
+    activate(x, functions::GeluExact, composition::gelu_exact)
 }
 
 /// `x * sigmoid(x)`.
@@ -84,7 +84,7 @@ pub fn gelu_exact(x: &Tensor) -> Result<Tensor> {
 /// When `x` is not a float tensor.
 #[doc(alias = "swish")]
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    in_compute_dtype("silu", x, Tensor::silu)
+    activate(x, functions::Silu, composition::silu)
 }
 
 /// The logistic function `1 / (1 + exp(-x))`.
@@ -104,7 +104,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 #[doc(alias = "logistic")]
 #[doc(alias = "expit")]
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    in_compute_dtype("sigmoid", x, |x| apply(x, Sigmoid))
+    activate(x, functions::Sigmoid, composition::sigmoid)
 }
 
 /// The hyperbolic tangent.
@@ -122,91 +122,109 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 ///
 /// When `x` is not a float tensor.
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
-    in_compute_dtype("tanh", x, Tensor::tanh)
+    activate(x, functions::Tanh, composition::tanh)
 }
 
-fn in_compute_dtype(
+/// `ln(1 + exp(x))`, a smooth `relu`, without overflow.
+///
+/// Shape and dtype are those of `x` (any float; half precision computes in f32).
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1000f32, 0.0, 1000.0], &Device::Cpu)?;
+/// assert_eq!(bridge_ops::softplus(&x)?.to_vec1::<f32>()?, [0.0, std::f32::consts::LN_2, 1000.0]);
+/// # Ok::<(), bridge_ops::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When `x` is not a float tensor.
+pub fn softplus(x: &Tensor) -> Result<Tensor> {
+    activate(x, functions::Softplus, composition::softplus)
+}
+
+/// The exponential linear unit: `x` above 0, else `alpha * (exp(x) - 1)`.
+///
+/// `alpha` is 1 by default in `jax.nn.elu` and PyTorch. Shape and dtype are those of `x` (any float; half precision
+/// computes in f32).
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-1000f32, 0.0, 2.0], &Device::Cpu)?;
+/// assert_eq!(bridge_ops::elu(&x, 0.5)?.to_vec1::<f32>()?, [-0.5, 0.0, 2.0]);
+/// # Ok::<(), bridge_ops::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When `x` is not a float tensor.
+pub fn elu(x: &Tensor, alpha: f64) -> Result<Tensor> {
+    let composition = |x: &Tensor| composition::elu(x, alpha);
+    // The kernel tells from the output whether the input was above 0.
+    if alpha >= 0.0 {
+        activate(x, functions::Elu { alpha }, composition)
+    } else {
+        compose(<functions::Elu as Function>::NAME, x, composition)
+    }
+}
+
+/// `x` from 0 on, else `negative_slope * x`. The derivative at 0 is 1.
+///
+/// `negative_slope` is 0.01 by default in `jax.nn.leaky_relu` and PyTorch. Shape and dtype are those of `x` (any float;
+/// half precision computes in f32). NaN stays NaN.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-2f32, 0.0, 2.0], &Device::Cpu)?;
+/// assert_eq!(bridge_ops::leaky_relu(&x, 0.25)?.to_vec1::<f32>()?, [-0.5, 0.0, 2.0]);
+/// # Ok::<(), bridge_ops::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When `x` is not a float tensor.
+pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
+    let composition = |x: &Tensor| composition::leaky_relu(x, negative_slope);
+    // The kernel tells from the output's sign whether the input was below 0.
+    if negative_slope.is_sign_positive() && !negative_slope.is_nan() {
+        activate(x, functions::LeakyRelu { negative_slope }, composition)
+    } else {
+        compose(<functions::LeakyRelu as Function>::NAME, x, composition)
+    }
+}
+
+/// The absolute value, with derivative 0 at 0.
+///
+/// Shape and dtype are those of `x` (any float). NaN stays NaN, in the derivative too. The derivative at 0 is that of
+/// PyTorch; those of JAX and of candle's own `abs` are 1.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[-2f32, 0.0, 3.0], &Device::Cpu)?;
+/// assert_eq!(bridge_ops::abs(&x)?.to_vec1::<f32>()?, [2.0, 0.0, 3.0]);
+/// # Ok::<(), bridge_ops::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When `x` is not a float tensor.
+pub fn abs(x: &Tensor) -> Result<Tensor> {
+    activate(x, functions::Abs, composition::abs)
+}
+
+fn activate<F: Function>(
+    x: &Tensor,
+    function: F,
+    composition: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<Tensor> {
+    compose(F::NAME, x, |x| if kernels::run_for(x) { apply(x, function) } else { composition(x) })
+}
+
+fn compose(
     operator: &'static str,
     x: &Tensor,
-    function: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+    composition: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<Tensor> {
-    let wide = widen(operator, "x", x)?;
-    like(x).unwrap_or_else(|| Ok(function(&wide)?.to_dtype(x.dtype())?))
-}
-
-struct Relu;
-
-impl Elementwise for Relu {
-    const NAME: &'static str = "relu";
-
-    fn forward<S: Storage>(&self, x: &S, layout: &Layout) -> candle_core::Result<S> {
-        let (zero, zeros) = constant(x, 0.0, layout.shape())?;
-        // In this order, because candle's maximum returns its first argument when either is NaN.
-        x.binary_impl::<op::Maximum>(&zero, layout, &zeros)
-    }
-
-    fn backward(&self, _: &Tensor, y: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
-        let zeros = Tensor::zeros((), y.dtype(), y.device())?.broadcast_as(y.shape())?;
-        y.gt(&zeros)?.where_cond(gradient, &zeros)
-    }
-}
-
-/// candle's forward; candle's derivative has constants of six digits, too few for f64.
-struct Gelu;
-
-impl Elementwise for Gelu {
-    const NAME: &'static str = "gelu";
-
-    fn forward<S: Storage>(&self, x: &S, layout: &Layout) -> candle_core::Result<S> {
-        x.unary_impl::<op::Gelu>(layout)
-    }
-
-    fn backward(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
-        const CUBIC: f64 = 0.044715;
-        // sqrt(2 / pi)
-        const SCALE: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
-        let square = x.sqr()?;
-        let tanh = (x * square.affine(SCALE * CUBIC, SCALE)?)?.tanh()?;
-        let slope = (x * square.affine(3.0 * SCALE * CUBIC, SCALE)?)?;
-        let derivative = (tanh.affine(0.5, 0.5)? + (tanh.sqr()?.affine(-0.5, 0.5)? * slope)?)?;
-        gradient * derivative
-    }
-}
-
-/// candle's forward; candle's derivative has constants of six digits, too few for f64.
-struct GeluExact;
-
-impl Elementwise for GeluExact {
-    const NAME: &'static str = "gelu_exact";
-
-    fn forward<S: Storage>(&self, x: &S, layout: &Layout) -> candle_core::Result<S> {
-        x.unary_impl::<op::GeluErf>(layout)
-    }
-
-    fn backward(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
-        // 1 / sqrt(2 pi)
-        const DENSITY_AT_ZERO: f64 = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
-        let cumulative = x.affine(FRAC_1_SQRT_2, 0.0)?.erf()?.affine(0.5, 0.5)?;
-        let density = x.sqr()?.affine(-0.5, 0.0)?.exp()?.affine(DENSITY_AT_ZERO, 0.0)?;
-        gradient * (cumulative + (x * density)?)?
-    }
-}
-
-/// An operator of its own, because the gradient of the composition is `0 * inf` once `exp(-x)` overflows.
-struct Sigmoid;
-
-impl Elementwise for Sigmoid {
-    const NAME: &'static str = "sigmoid";
-
-    fn forward<S: Storage>(&self, x: &S, layout: &Layout) -> candle_core::Result<S> {
-        let output = Layout::contiguous(layout.shape());
-        x.affine(layout, -1.0, 0.0)?
-            .unary_impl::<op::Exp>(&output)?
-            .affine(&output, 1.0, 1.0)?
-            .unary_impl::<op::Recip>(&output)
-    }
-
-    fn backward(&self, _: &Tensor, y: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
-        gradient * (y * y.affine(-1.0, 1.0)?)?
-    }
+    require_float(operator, "x", x)?;
+    like(x).unwrap_or_else(|| Ok(composition(x)?))
 }

@@ -1,11 +1,10 @@
 //! Dropout: random elements set to zero, the others scaled up to keep the expectation.
 
-use crate::elementwise::{Storage, constant};
 use crate::precision::require_float;
 use crate::shapes_only::like;
-use crate::{Error, Result, is_shapes_only};
-use bridge_random::Key;
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, DType, Layout, MetalStorage, Shape, Tensor, op};
+use crate::{Error, Result, composition, is_shapes_only, kernels};
+use bridge_random::{Key, Scheme};
+use candle_core::{DType, Tensor};
 
 /// `x / keep` where `mask` is not 0, else 0.
 ///
@@ -49,13 +48,18 @@ pub fn dropout(x: &Tensor, keep: f64, mask: &Tensor) -> Result<Tensor> {
         expected: format!("a shape that broadcasts to that of `x`, {:?}", x.shape()),
         found: mask.shape().clone(),
     })?;
-    like(x).unwrap_or_else(|| Ok(x.apply_op2(&mask, Dropout { keep })?))
+    let compute = match kernels::run_for(x) {
+        true => kernels::dropout::with_mask,
+        false => composition::dropout,
+    };
+    like(x).unwrap_or_else(|| Ok(compute(x, keep, &mask)?))
 }
 
 /// [`dropout`] with a mask drawn from a key, the one that Flax draws from the same key.
 ///
 /// `rate`, from 0 to 1, is the probability of dropping. Along `broadcast_dims` (negative ones count from the end) one
-/// decision holds for all elements. Rate 0 returns the input and rate 1 zeros, both without drawing.
+/// decision holds for all elements. Rate 0 returns the input and rate 1 zeros, both without drawing. On the CPU, without
+/// `broadcast_dims`, the mask is drawn again for the gradient instead of kept.
 ///
 /// ```
 /// # use candle_core::{DType, Device, Tensor};
@@ -95,76 +99,10 @@ pub fn dropout_with_key(x: &Tensor, rate: f64, key: Key, broadcast_dims: &[isize
         return dropout(x, 1.0, &Tensor::zeros((), DType::U8, x.device())?);
     }
     let keep = 1.0 - rate;
+    // A part of the mask can be drawn without the rest, but with keys of the old scheme.
+    if kernels::run_for(x) && dims == x.dims() && key.scheme() != Scheme::Legacy {
+        return Ok(kernels::dropout::with_key(x, keep, key)?);
+    }
     let mask = bridge_random::bernoulli(key, keep, dims, x.device())?;
     dropout(x, keep, &mask)
-}
-
-/// Linear in its first argument, so it is its own backward pass.
-#[derive(Clone, Copy)]
-struct Dropout {
-    keep: f64,
-}
-
-impl Dropout {
-    fn forward<S: Storage>(
-        self,
-        x: &S,
-        x_layout: &Layout,
-        mask: &S,
-        mask_layout: &Layout,
-    ) -> candle_core::Result<(S, Shape)> {
-        let shape = x_layout.shape();
-        let (zero, zeros) = constant(x, 0.0, shape)?;
-        // Not `x / keep` on tensors, which candle computes as `x * (1 / keep)`: it rounds differently.
-        let (keep, keeps) = constant(x, self.keep, shape)?;
-        let scaled = x.binary_impl::<op::Div>(&keep, x_layout, &keeps)?;
-        let y = mask.where_cond(mask_layout, &scaled, &Layout::contiguous(shape), &zero, &zeros)?;
-        Ok((y, shape.clone()))
-    }
-}
-
-impl CustomOp2 for Dropout {
-    fn name(&self) -> &'static str {
-        "dropout"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        mask: &CpuStorage,
-        mask_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.forward(x, x_layout, mask, mask_layout)
-    }
-
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        x_layout: &Layout,
-        mask: &CudaStorage,
-        mask_layout: &Layout,
-    ) -> candle_core::Result<(CudaStorage, Shape)> {
-        self.forward(x, x_layout, mask, mask_layout)
-    }
-
-    fn metal_fwd(
-        &self,
-        x: &MetalStorage,
-        x_layout: &Layout,
-        mask: &MetalStorage,
-        mask_layout: &Layout,
-    ) -> candle_core::Result<(MetalStorage, Shape)> {
-        self.forward(x, x_layout, mask, mask_layout)
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        mask: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(gradient.apply_op2(mask, *self)?), None))
-    }
 }

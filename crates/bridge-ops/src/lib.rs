@@ -7,7 +7,7 @@
 //! | operators | functions |
 //! |---|---|
 //! | affine map | [`linear`], [`linear_with_activation`] |
-//! | activations | [`relu`], [`gelu`], [`gelu_exact`], [`silu`], [`sigmoid`], [`tanh`] |
+//! | activations | [`relu`], [`gelu`], [`gelu_exact`], [`silu`], [`sigmoid`], [`tanh`], [`softplus`], [`elu`], [`leaky_relu`], [`abs`], [`Activation`] |
 //! | probabilities | [`softmax`], [`log_softmax`] |
 //! | losses | [`softmax_cross_entropy`], [`softmax_cross_entropy_per_example`], [`mean_squared_error`] |
 //! | metrics | [`accuracy`] |
@@ -39,7 +39,6 @@ mod activation_choice;
 pub mod composition;
 mod cross_entropy;
 mod dropout;
-mod elementwise;
 mod error;
 mod gradient_sink;
 mod kernels;
@@ -52,7 +51,7 @@ mod shapes_only;
 mod softmax;
 
 pub use accuracy::accuracy;
-pub use activation::{gelu, gelu_exact, relu, sigmoid, silu, tanh};
+pub use activation::{abs, elu, gelu, gelu_exact, leaky_relu, relu, sigmoid, silu, softplus, tanh};
 pub use activation_choice::Activation;
 pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_per_example};
 pub use dropout::{dropout, dropout_with_key};

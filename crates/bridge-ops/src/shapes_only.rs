@@ -85,9 +85,13 @@ mod tests {
             };
             let same = |result| check(result, huge.dims(), dtype);
             shapes_only(|| {
-                for activation in [relu, gelu, gelu_exact, silu, sigmoid, tanh, softmax, log_softmax] {
+                for activation in [relu, gelu, gelu_exact, silu, sigmoid, tanh, softplus, abs] {
                     same(activation(huge));
                 }
+                same(elu(huge, 1.0));
+                same(leaky_relu(huge, 0.1));
+                same(softmax(huge));
+                same(log_softmax(huge));
                 let vector = stand_in(narrow, dtype, device).unwrap();
                 same(linear(huge, huge, Some(&vector)));
                 same(dropout_with_key(huge, 0.5, bridge_random::key(0), &[]));

@@ -1,8 +1,9 @@
-//! Activation functions of one element. Their derivatives are those of JAX.
+//! Activation functions of one element. Their derivatives at corners are those of JAX, but for that of `abs`.
 
 use super::element::Real;
 use super::function::{Function, Reads};
 use super::simd::Instructions;
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 /// `max(x, 0)`; the derivative at 0 is 0.
 #[derive(Clone, Copy, Debug)]
@@ -101,5 +102,111 @@ impl Function for LeakyRelu {
         // NaN is not from 0 on.
         let below = y.is_sign_negative() || !(y >= R::ZERO);
         if below { gradient * R::real(self.negative_slope) } else { gradient }
+    }
+}
+
+/// The Gaussian error linear unit by a hyperbolic tangent: `x / 2 (1 + tanh(u))`, which is `x` times the logistic function
+/// of `2 u`, with `u = sqrt(2 / pi) (x + 0.044715 x^3)`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gelu;
+
+/// `2 sqrt(2 / pi)`.
+const TWICE_SCALE: f64 = 2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+const CUBIC: f64 = 0.044715;
+
+impl Function for Gelu {
+    const NAME: &'static str = "gelu";
+    const READS: Reads = Reads::Input;
+
+    #[inline(always)]
+    fn value<R: Real, I: Instructions>(self, x: R) -> R {
+        let twice_u = x * (x * x).times_plus::<I>(R::real(TWICE_SCALE * CUBIC), R::real(TWICE_SCALE));
+        x * twice_u.logistic::<I>()
+    }
+    #[inline(always)]
+    fn pull_back<R: Real, I: Instructions>(self, x: R, gradient: R) -> R {
+        let square = x * x;
+        let gate =
+            (x * square.times_plus::<I>(R::real(TWICE_SCALE * CUBIC), R::real(TWICE_SCALE))).logistic::<I>();
+        let slope = square.times_plus::<I>(R::real(3.0 * TWICE_SCALE * CUBIC), R::real(TWICE_SCALE));
+        // `gate (1 - gate)` is 0 long before the slope overflows.
+        gradient * (gate * (R::ONE - gate) * x).times_plus::<I>(slope, gate)
+    }
+}
+
+/// The Gaussian error linear unit: `x` times the cumulative probability of the normal distribution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GeluExact;
+
+impl Function for GeluExact {
+    const NAME: &'static str = "gelu_exact";
+    const READS: Reads = Reads::Input;
+
+    #[inline(always)]
+    fn value<R: Real, I: Instructions>(self, x: R) -> R {
+        x * x.normal::<I>().0
+    }
+    #[inline(always)]
+    fn pull_back<R: Real, I: Instructions>(self, x: R, gradient: R) -> R {
+        let (cumulative, density) = x.normal::<I>();
+        gradient * x.times_plus::<I>(density, cumulative)
+    }
+}
+
+/// `x` times the logistic function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Silu;
+
+impl Function for Silu {
+    const NAME: &'static str = "silu";
+    const READS: Reads = Reads::Input;
+
+    #[inline(always)]
+    fn value<R: Real, I: Instructions>(self, x: R) -> R {
+        x * x.logistic::<I>()
+    }
+    #[inline(always)]
+    fn pull_back<R: Real, I: Instructions>(self, x: R, gradient: R) -> R {
+        let gate = x.logistic::<I>();
+        gradient * (gate * (R::ONE - gate)).times_plus::<I>(x, gate)
+    }
+}
+
+/// `ln(1 + e^x)`, without overflow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Softplus;
+
+impl Function for Softplus {
+    const NAME: &'static str = "softplus";
+    const READS: Reads = Reads::Input;
+
+    #[inline(always)]
+    fn value<R: Real, I: Instructions>(self, x: R) -> R {
+        let above = if x <= R::ZERO { R::ZERO } else { x };
+        above + (-x.abs()).exponential::<I>().ln_1p::<I>()
+    }
+    #[inline(always)]
+    fn pull_back<R: Real, I: Instructions>(self, x: R, gradient: R) -> R {
+        gradient * x.logistic::<I>()
+    }
+}
+
+/// `|x|`; the derivative at 0 is 0, that of NaN is NaN.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abs;
+
+impl Function for Abs {
+    const NAME: &'static str = "abs";
+    const READS: Reads = Reads::Input;
+
+    #[inline(always)]
+    fn value<R: Real, I: Instructions>(self, x: R) -> R {
+        x.abs()
+    }
+    #[inline(always)]
+    fn pull_back<R: Real, I: Instructions>(self, x: R, gradient: R) -> R {
+        // 0 and NaN are their own signs.
+        let below = if x < R::ZERO { -R::ONE } else { x };
+        gradient * if x > R::ZERO { R::ONE } else { below }
     }
 }

@@ -80,6 +80,12 @@ pub(crate) trait Real:
     /// `1 / (1 + e^-x)`, precise where it is small.
     fn logistic<I: Instructions>(self) -> Self;
 
+    /// `ln(1 + x)`, precise near 0.
+    fn ln_1p<I: Instructions>(self) -> Self;
+
+    /// The standard normal distribution: the cumulative probability, precise where it is small, and the density.
+    fn normal<I: Instructions>(self) -> (Self, Self);
+
     /// Whether the sign is minus, that of -0 too.
     fn is_sign_negative(self) -> bool;
 }
@@ -171,6 +177,16 @@ macro_rules! real {
             fn logistic<I: Instructions>(self) -> Self {
                 use $functions as functions;
                 functions::logistic::<I>(self)
+            }
+            #[inline(always)]
+            fn ln_1p<I: Instructions>(self) -> Self {
+                use $functions as functions;
+                functions::ln_1p::<I>(self)
+            }
+            #[inline(always)]
+            fn normal<I: Instructions>(self) -> (Self, Self) {
+                use $functions as functions;
+                functions::normal::<I>(self)
             }
             #[inline(always)]
             fn is_sign_negative(self) -> bool {

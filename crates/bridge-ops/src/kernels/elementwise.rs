@@ -61,16 +61,21 @@ impl<F: Function> CustomOp1 for Operator<F> {
         if !x.track_op() {
             return Ok(None);
         }
-        let read = match F::READS {
-            Reads::Input => x,
-            Reads::Output => y,
-        };
-        for_float!(F::NAME, x.dtype(), T => storage::with_elements::<T, _>(read, |read| {
-            storage::with_elements::<T, _>(gradient, |gradient| {
-                storage::tensor(backward(self.0, read, gradient), x.shape()).map(Some)
+        for_float!(F::NAME, x.dtype(), T => {
+            let read = if reads_output::<T, F>() { y } else { x };
+            storage::with_elements::<T, _>(read, |read| {
+                storage::with_elements::<T, _>(gradient, |gradient| {
+                    storage::tensor(backward(self.0, read, gradient), x.shape()).map(Some)
+                })
             })
-        }))
+        })
     }
+}
+
+/// Whether a derivative is computed from the output: in half precision, where that has lost digits, it is from the input.
+#[inline(always)]
+fn reads_output<T: Element, F: Function>() -> bool {
+    F::READS == Reads::Output && size_of::<T>() == size_of::<T::Wide>()
 }
 
 fn forward<T: Element, F: Function>(function: F, x: &[T]) -> Vec<T> {
@@ -114,6 +119,8 @@ impl<'a, T: Element, F: Function> Kernel for Backward<'_, 'a, T, F> {
     #[inline(always)]
     fn run<I: Instructions>(self) -> Written<'a, T> {
         Written::map_two(self.room, self.read, self.gradient, |read, gradient| {
+            let again = F::READS == Reads::Output && !reads_output::<T, F>();
+            let read = if again { self.function.value::<T::Wide, I>(read) } else { read };
             self.function.pull_back::<T::Wide, I>(read, gradient)
         })
     }

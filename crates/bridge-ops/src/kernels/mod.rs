@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use std::sync::OnceLock;
 
 pub(crate) mod activation;
+pub(crate) mod dropout;
 pub(crate) mod element;
 pub(crate) mod elementwise;
 pub(crate) mod function;

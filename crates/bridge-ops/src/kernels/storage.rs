@@ -139,6 +139,32 @@ impl<'a, T: Element> Written<'a, T> {
     }
 }
 
+impl<'a, T: Element> Written<'a, T> {
+    /// Writes `value` of each element of `x` and of a mask, computed in the dtype of the arithmetic. `mask` is asked for
+    /// the mask a block at a time, by the index of the block's first element.
+    #[inline(always)]
+    pub(crate) fn map_masked(
+        room: &'a mut [MaybeUninit<T>],
+        x: &[T],
+        mask: impl Fn(usize, &mut [u8]),
+        value: impl Fn(T::Wide, u8) -> T::Wide,
+    ) -> Self {
+        assert_eq!(room.len(), x.len());
+        let (mut wide, mut narrow, mut bits) = (scratch::<T>(), scratch::<T>(), [0; BLOCK]);
+        for (number, (room, x)) in room.chunks_mut(BLOCK).zip(x.chunks(BLOCK)).enumerate() {
+            let bits = &mut bits[..x.len()];
+            mask(number * BLOCK, bits);
+            let x = T::wide(x, &mut wide);
+            T::fill(room, &mut narrow, |room| {
+                for ((place, &x), &bit) in room.iter_mut().zip(x).zip(bits.iter()) {
+                    place.write(value(x, bit));
+                }
+            });
+        }
+        Self(room)
+    }
+}
+
 /// A pointer that threads may share, because each writes its own part.
 pub(crate) struct Pointer<T>(*mut T);
 

@@ -1,6 +1,9 @@
 use crate::support::{assert_close, check_gradient, device, gradient_of_sum, message, to_vec, values};
-use bridge_ops::{Error, dropout, dropout_with_key};
-use bridge_random::key;
+use crate::twin::{
+    DTYPES, check_any_number_of_threads, check_fewer_instructions, check_twin, with_gradients,
+};
+use bridge_ops::{Error, composition, dropout, dropout_with_key};
+use bridge_random::{Scheme, bernoulli, key};
 use candle_core::{DType, Tensor, Var};
 
 fn mask(bits: &[u8]) -> Tensor {
@@ -98,6 +101,61 @@ fn rate_zero_is_the_input_and_rate_one_zeros() {
     assert_eq!(to_vec(gradients.get(&x).unwrap()), [0.0; 6]);
     let nan = Tensor::new(&[f32::NAN], &device()).unwrap();
     assert_eq!(to_vec(&dropout_with_key(&nan, 1.0, key(0), &[]).unwrap()), [0.0]);
+}
+
+/// Bit by bit: the mask is that of one draw of the whole, whatever is drawn at a time.
+#[test]
+fn masks_drawn_in_blocks_are_those_drawn_at_once() {
+    let rate = 0.3;
+    for shape in [vec![], vec![1], vec![0, 3], vec![511], vec![40, 1001]] {
+        for dims in [vec![], vec![-1isize]] {
+            if dims.len() > shape.len() {
+                continue;
+            }
+            let mut drawn = shape.clone();
+            dims.iter().for_each(|_| drawn[shape.len() - 1] = 1);
+            let mask = bernoulli(key(9), 1.0 - rate, drawn, &device()).unwrap();
+            let mask = mask.broadcast_as(shape.as_slice()).unwrap();
+            check_twin(
+                |x| dropout_with_key(&x[0], rate, key(9), &dims),
+                |x| Ok(composition::dropout(&x[0], 1.0 - rate, &mask)?),
+                &[shape.as_slice().into()],
+                0.0,
+            );
+            check_twin(
+                |x| dropout(&x[0], 1.0 - rate, &mask),
+                |x| Ok(composition::dropout(&x[0], 1.0 - rate, &mask)?),
+                &[shape.as_slice().into()],
+                0.0,
+            );
+        }
+    }
+    check_fewer_instructions("dropout::masks_drawn_in_blocks_are_those_drawn_at_once");
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    check_any_number_of_threads("dropout::the_number_of_threads_does_not_matter", || {
+        let mut results = Vec::new();
+        for (dtype, _) in DTYPES {
+            let x = values((101, 401), 9).to_dtype(dtype).unwrap();
+            let (y, gradients) =
+                with_gradients(|x| dropout_with_key(&x[0], 0.2, key(3), &[]), std::slice::from_ref(&x));
+            results.push(y);
+            results.extend(gradients);
+        }
+        results
+    });
+}
+
+/// Elements of its draws depend on how many there are.
+#[test]
+fn keys_of_the_legacy_scheme_draw_the_whole_mask() {
+    let legacy = key(5).with_scheme(Scheme::Legacy);
+    let x = values((30, 70), 1);
+    let mask = bernoulli(legacy, 0.75, x.shape(), &device()).unwrap();
+    let expected = to_vec(&dropout(&x, 0.75, &mask).unwrap());
+    assert_eq!(to_vec(&dropout_with_key(&x, 0.25, legacy, &[]).unwrap()), expected);
 }
 
 #[test]

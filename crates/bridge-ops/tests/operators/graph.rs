@@ -26,6 +26,10 @@ fn no_operator_cuts_the_graph() {
         one("silu", &matrix, &silu);
         one("sigmoid", &matrix, &sigmoid);
         one("tanh", &matrix, &tanh);
+        one("softplus", &matrix, &softplus);
+        one("elu", &matrix, &|x| elu(x, 1.0));
+        one("leaky_relu", &matrix, &|x| leaky_relu(x, 0.1));
+        one("abs", &matrix, &abs);
         one("softmax", &matrix, &softmax);
         one("log_softmax", &matrix, &log_softmax);
         one("softmax_cross_entropy", &matrix, &|x| softmax_cross_entropy(x, &labels));

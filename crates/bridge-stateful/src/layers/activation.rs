@@ -30,6 +30,14 @@ pub enum Activation {
     Sigmoid,
     /// [`bridge_ops::tanh`].
     Tanh,
+    /// [`bridge_ops::softplus`].
+    Softplus,
+    /// [`bridge_ops::elu`] with `alpha` 1.
+    Elu,
+    /// [`bridge_ops::leaky_relu`] with `negative_slope` 0.01.
+    LeakyRelu,
+    /// [`bridge_ops::abs`].
+    Abs,
 }
 
 impl Activation {
@@ -46,6 +54,10 @@ impl Activation {
                 Self::Silu => bridge_ops::silu(x),
                 Self::Sigmoid => bridge_ops::sigmoid(x),
                 Self::Tanh => bridge_ops::tanh(x),
+                Self::Softplus => bridge_ops::softplus(x),
+                Self::Elu => bridge_ops::elu(x, 1.0),
+                Self::LeakyRelu => bridge_ops::leaky_relu(x, 0.01),
+                Self::Abs => bridge_ops::abs(x),
             }?)
         })
     }
