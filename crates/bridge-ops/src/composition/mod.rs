@@ -1,2 +1,16 @@
 //! The operators as compositions of candle's own: what runs on devices without a kernel, and what kernels are compared
 //! with.
+
+mod cross_entropy;
+mod embedding;
+mod pairs;
+mod row_norm;
+mod softmax;
+
+pub use cross_entropy::{cross_entropy, cross_entropy_per_example};
+pub use embedding::embedding;
+pub use pairs::{
+    binary_cross_entropy_with_logits, binary_cross_entropy_with_logits_per_element, mean_squared_error,
+};
+pub use row_norm::{layer_norm, rms_norm};
+pub use softmax::{log_softmax, softmax};
