@@ -62,6 +62,22 @@ pub enum Error {
         classes: usize,
     },
 
+    /// An index names a row that the table does not have.
+    #[error(
+        "{operator}: index {index} at flat position {position} is out of range: the table has {rows} rows, \
+         so indices go from 0 to {}", rows.saturating_sub(1)
+    )]
+    IndexOutOfRange {
+        /// The operator that was called.
+        operator: &'static str,
+        /// The index.
+        index: i64,
+        /// Where it is in the flattened indices.
+        position: usize,
+        /// The number of rows of the table.
+        rows: usize,
+    },
+
     /// A probability lies outside its range.
     #[error("{operator}: `{argument}` must be {expected}, found {found}")]
     Probability {

@@ -9,9 +9,11 @@
 //! | affine map | [`linear`], [`linear_with_activation`] |
 //! | activations | [`relu`], [`gelu`], [`gelu_exact`], [`silu`], [`sigmoid`], [`tanh`], [`softplus`], [`elu`], [`leaky_relu`], [`abs`], [`Activation`] |
 //! | probabilities | [`softmax`], [`log_softmax`] |
-//! | losses | [`softmax_cross_entropy`], [`softmax_cross_entropy_per_example`], [`mean_squared_error`] |
+//! | losses of classes | [`softmax_cross_entropy`], [`softmax_cross_entropy_per_example`], [`CrossEntropy`] |
+//! | other losses | [`mean_squared_error`], [`binary_cross_entropy_with_logits`], [`binary_cross_entropy_with_logits_per_element`] |
 //! | metrics | [`accuracy`] |
-//! | normalization | [`batch_statistics`], [`normalize`] |
+//! | normalization | [`layer_norm`], [`rms_norm`], [`batch_statistics`], [`normalize`] |
+//! | rows of a table | [`embedding`] |
 //! | dropout | [`dropout`], [`dropout_with_key`] |
 //! | shapes without numbers | [`shapes_only`], [`stand_in`] |
 //!
@@ -35,10 +37,12 @@
 mod accuracy;
 mod activation;
 mod activation_choice;
+mod binary_cross_entropy;
 #[doc(hidden)]
 pub mod composition;
 mod cross_entropy;
 mod dropout;
+mod embedding;
 mod error;
 mod gradient_sink;
 mod kernels;
@@ -46,19 +50,27 @@ mod labels;
 mod linear;
 mod mean_squared_error;
 mod normalization;
+mod operator;
+mod pairs;
 mod precision;
+mod row_norm;
 mod shapes_only;
 mod softmax;
 
 pub use accuracy::accuracy;
 pub use activation::{abs, elu, gelu, gelu_exact, leaky_relu, relu, sigmoid, silu, softplus, tanh};
 pub use activation_choice::Activation;
-pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_per_example};
+pub use binary_cross_entropy::{
+    binary_cross_entropy_with_logits, binary_cross_entropy_with_logits_per_element,
+};
+pub use cross_entropy::{CrossEntropy, softmax_cross_entropy, softmax_cross_entropy_per_example};
 pub use dropout::{dropout, dropout_with_key};
+pub use embedding::embedding;
 pub use error::{Error, Result};
 pub use gradient_sink::{Collected, Home, collect_gradients};
 pub use linear::{linear, linear_with_activation};
 pub use mean_squared_error::mean_squared_error;
 pub use normalization::{batch_statistics, check_features, moving_average, normalize, statistics_dtype};
+pub use row_norm::{layer_norm, rms_norm};
 pub use shapes_only::{is_shapes_only, shapes_only, stand_in};
 pub use softmax::{log_softmax, softmax};

@@ -1,7 +1,8 @@
 //! The squared distance of predictions from their targets.
 
-use crate::precision::widen;
-use crate::{Error, Result, is_shapes_only, stand_in};
+use crate::kernels::pairs::SquaredError;
+use crate::pairs::Loss;
+use crate::{Result, composition};
 use candle_core::Tensor;
 
 /// The mean over all elements of `(predictions - targets)^2`, a scalar.
@@ -24,23 +25,12 @@ use candle_core::Tensor;
 #[doc(alias = "MSELoss")]
 #[doc(alias = "squared_error")]
 pub fn mean_squared_error(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let operator = "mean_squared_error";
-    if predictions.shape() != targets.shape() {
-        return Err(Error::Shape {
-            operator,
-            argument: "targets",
-            expected: format!("the shape of `predictions`, {:?}", predictions.shape()),
-            found: targets.shape().clone(),
-        });
-    }
-    if predictions.elem_count() == 0 {
-        return Err(Error::Empty { operator, argument: "predictions", found: predictions.shape().clone() });
-    }
-    let (predictions, targets) =
-        (widen(operator, "predictions", predictions)?, widen(operator, "targets", targets)?);
-    if is_shapes_only() {
-        return stand_in((), predictions.dtype(), predictions.device());
-    }
-    let difference = (predictions - targets)?;
-    Ok(difference.sqr()?.mean_all()?)
+    let loss = Loss {
+        operator: "mean_squared_error",
+        predictions: "predictions",
+        pair: SquaredError,
+        mean: true,
+        composition: composition::mean_squared_error,
+    };
+    loss.apply(predictions, targets)
 }

@@ -104,6 +104,15 @@ mod tests {
                 let labels = stand_in(narrow, DType::U32, device).unwrap();
                 check(softmax_cross_entropy_per_example(huge, &labels), &[narrow], statistics);
                 check(softmax_cross_entropy(huge, &labels), &[], statistics);
+                let options = CrossEntropy::new().label_smoothing(0.1).ignore_index(0);
+                check(options.per_example(huge, &labels), &[narrow], statistics);
+                check(options.mean(huge, &labels), &[], statistics);
+                check(binary_cross_entropy_with_logits(huge, huge), &[], statistics);
+                check(binary_cross_entropy_with_logits_per_element(huge, huge), huge.dims(), statistics);
+                let indices = stand_in((2, narrow), DType::I64, device).unwrap();
+                check(embedding(huge, &indices), &[2, narrow, narrow], dtype);
+                same(layer_norm(huge, Some(&vector), Some(&vector), 1e-6));
+                same(rms_norm(huge, Some(&vector), 1e-6));
             });
         }
     }
@@ -123,6 +132,11 @@ mod tests {
                 linear(x, x, None),
                 normalize(x, &stand_in(2, DType::F32, device).unwrap(), x, None, None, 0.),
                 mean_squared_error(x, &stand_in((3, 2), DType::F32, device).unwrap()),
+                binary_cross_entropy_with_logits(x, integers),
+                CrossEntropy::new().label_smoothing(2.).mean(x, &stand_in(2, DType::U32, device).unwrap()),
+                embedding(integers, integers),
+                layer_norm(x, None, Some(&stand_in(2, DType::F32, device).unwrap()), 0.),
+                rms_norm(integers, None, 0.),
                 dropout_with_key(x, 2., bridge_random::key(0), &[]),
             ] {
                 assert!(result.is_err());

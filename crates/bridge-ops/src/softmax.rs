@@ -1,9 +1,14 @@
 //! Probabilities and log probabilities over the last axis.
 
-use crate::precision::{require_float, widen};
+use crate::kernels::element::Element;
+use crate::kernels::rows::rows_written;
+use crate::kernels::softmax::{Backward, Forward, From};
+use crate::kernels::storage::{tensor, with_elements};
+use crate::operator::{Argument, Fused, apply};
+use crate::precision::require_float;
 use crate::shapes_only::like;
-use crate::{Error, Result};
-use candle_core::{D, Tensor};
+use crate::{Error, Result, composition, kernels};
+use candle_core::{CpuStorage, Shape, Tensor, WithDType};
 
 /// `exp(x) / sum(exp(x))` over the last axis.
 ///
@@ -25,9 +30,10 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if let Some(stand_in) = like(x) {
         return stand_in;
     }
-    let exponential = shift("softmax", "x", x)?.exp()?;
-    let total = exponential.sum_keepdim(D::Minus1)?;
-    Ok(exponential.broadcast_div(&total)?.to_dtype(x.dtype())?)
+    if !kernels::run_for(x) {
+        return composition::softmax(x);
+    }
+    Ok(apply(Softmax { logarithm: false }, &[x])?)
 }
 
 /// `x - log(sum(exp(x)))` over the last axis.
@@ -49,22 +55,57 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     if let Some(stand_in) = like(x) {
         return stand_in;
     }
-    let shifted = shift("log_softmax", "x", x)?;
-    let normalizer = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    Ok(shifted.broadcast_sub(&normalizer)?.to_dtype(x.dtype())?)
+    if !kernels::run_for(x) {
+        return composition::log_softmax(x);
+    }
+    Ok(apply(Softmax { logarithm: true }, &[x])?)
 }
 
-/// `x` in the dtype to compute in, less its largest value in each row; contiguous.
-///
-/// The largest value is a constant for the gradient, as in JAX: it cancels.
-pub(crate) fn shift(operator: &'static str, argument: &'static str, x: &Tensor) -> Result<Tensor> {
-    check_classes(operator, argument, x)?;
-    let x = widen(operator, argument, x)?;
-    if x.elem_count() == 0 {
-        // candle refuses to reduce it.
-        return Ok(x.contiguous()?);
+/// Probabilities, or their logarithms.
+struct Softmax {
+    logarithm: bool,
+}
+
+impl Fused for Softmax {
+    const NAME: &'static str = "softmax";
+
+    fn forward<T: Element>(&self, arguments: &[Argument]) -> candle_core::Result<(CpuStorage, Shape)> {
+        let &[x] = arguments else { candle_core::bail!("softmax has one argument") };
+        let shape = x.layout.shape().clone();
+        let (rows, columns) = rows_and_columns(shape.dims());
+        let x = x.elements::<T>()?;
+        let work = Forward { x: &*x, columns, logarithm: self.logarithm };
+        Ok((T::to_cpu_storage_owned(rows_written::<T, _>(rows, columns, &work)), shape))
     }
-    Ok(x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?)
+
+    fn backward<T: Element>(
+        &self,
+        arguments: &[&Tensor],
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<Vec<Option<Tensor>>> {
+        let &[x] = arguments else { candle_core::bail!("softmax has one argument") };
+        let (rows, columns) = rows_and_columns(result.dims());
+        let logarithm = self.logarithm;
+        // The exponential of a logarithm that was rounded to half precision is off by percents.
+        let from_input = logarithm && T::DTYPE != <T::Wide as WithDType>::DTYPE;
+        let values = with_elements::<T, _>(if from_input { x } else { result }, |from| {
+            with_elements::<T, _>(gradient, |gradient| {
+                let from = if from_input { From::Input(from) } else { From::Output(from) };
+                let work = Backward { from, gradient, columns, logarithm };
+                Ok(rows_written::<T, _>(rows, columns, &work))
+            })
+        })?;
+        Ok(vec![Some(tensor(values, result.shape())?)])
+    }
+}
+
+/// How many rows there are over the last axis, and how long they are.
+pub(crate) fn rows_and_columns(dims: &[usize]) -> (usize, usize) {
+    match dims {
+        [leading @ .., columns] => (leading.iter().product(), *columns),
+        [] => (1, 1),
+    }
 }
 
 pub(crate) fn check_classes(operator: &'static str, argument: &'static str, x: &Tensor) -> Result<()> {

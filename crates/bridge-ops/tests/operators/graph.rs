@@ -34,11 +34,32 @@ fn no_operator_cuts_the_graph() {
         one("log_softmax", &matrix, &log_softmax);
         one("softmax_cross_entropy", &matrix, &|x| softmax_cross_entropy(x, &labels));
         one("softmax_cross_entropy_per_example", &matrix, &|x| softmax_cross_entropy_per_example(x, &labels));
+        let options = CrossEntropy::new().label_smoothing(0.1).ignore_index(2);
+        one("CrossEntropy::mean", &matrix, &|x| options.mean(x, &labels));
+        one("CrossEntropy::per_example", &matrix, &|x| options.per_example(x, &labels));
+        one("binary_cross_entropy_with_logits logits", &matrix, &|x| {
+            binary_cross_entropy_with_logits(x, &targets)
+        });
+        one("binary_cross_entropy_with_logits targets", &matrix, &|x| {
+            binary_cross_entropy_with_logits(&targets, x)
+        });
+        one("binary_cross_entropy_with_logits_per_element logits", &matrix, &|x| {
+            binary_cross_entropy_with_logits_per_element(x, &targets)
+        });
+        one("binary_cross_entropy_with_logits_per_element targets", &matrix, &|x| {
+            binary_cross_entropy_with_logits_per_element(&targets, x)
+        });
+        one("embedding", &square, &|table| embedding(table, &labels));
         one("mean_squared_error predictions", &matrix, &|x| mean_squared_error(x, &targets));
         one("mean_squared_error targets", &matrix, &|x| mean_squared_error(&targets, x));
         one("batch_statistics mean", &matrix, &|x| Ok(batch_statistics(x, 0)?.0));
         one("batch_statistics variance", &matrix, &|x| Ok(batch_statistics(x, 0)?.1));
         let (scale, bias) = (Some(&row), Some(&row));
+        one("layer_norm x", &matrix, &|x| layer_norm(x, scale, bias, 1e-5));
+        one("layer_norm scale", &row, &|scale| layer_norm(&matrix, Some(scale), bias, 1e-5));
+        one("layer_norm bias", &row, &|bias| layer_norm(&matrix, scale, Some(bias), 1e-5));
+        one("rms_norm x", &matrix, &|x| rms_norm(x, scale, 1e-5));
+        one("rms_norm scale", &row, &|scale| rms_norm(&matrix, Some(scale), 1e-5));
         one("normalize x", &matrix, &|x| normalize(x, &row, &positive, scale, bias, 1e-5));
         one("normalize mean", &row, &|mean| normalize(&matrix, mean, &positive, scale, bias, 1e-5));
         one("normalize variance", &positive, &|variance| {

@@ -3,12 +3,15 @@
 
 mod accuracy;
 mod activation;
+mod binary_cross_entropy;
 mod cross_entropy;
 mod dropout;
+mod embedding;
 mod graph;
 mod linear;
 mod mean_squared_error;
 mod normalization;
+mod row_norm;
 mod softmax;
 mod support;
 mod twin;

@@ -1,5 +1,8 @@
 use crate::support::{assert_close, check_gradient, device, message, to_vec, values};
-use bridge_ops::{Error, mean_squared_error};
+use crate::twin::{
+    check_any_number_of_threads, check_fewer_instructions, check_not_finite, check_twin, with_gradients,
+};
+use bridge_ops::{Error, Result, composition, mean_squared_error};
 use candle_core::{DType, Tensor, Var};
 
 #[track_caller]
@@ -58,4 +61,62 @@ fn wrong_arguments_are_errors() {
         mean_squared_error(&values(1, 1), &integers),
         Err(Error::DType { argument: "targets", .. })
     ));
+}
+
+fn operator(inputs: &[Tensor]) -> Result<Tensor> {
+    mean_squared_error(&inputs[0], &inputs[1])
+}
+
+fn twin(inputs: &[Tensor]) -> Result<Tensor> {
+    let wide = |tensor: &Tensor| match tensor.dtype() {
+        DType::F64 => Ok(tensor.clone()),
+        _ => tensor.to_dtype(DType::F32),
+    };
+    composition::mean_squared_error(&wide(&inputs[0])?, &wide(&inputs[1])?)
+}
+
+#[test]
+fn the_kernel_agrees_with_the_composition() {
+    for shape in [&[1][..], &[3, 5], &[2, 3, 17], &[511], &[513], &[5, 4099], &[300, 100]] {
+        check_twin(operator, twin, &[shape.into(), shape.into()], 4.0);
+    }
+}
+
+#[test]
+fn not_finite_as_in_the_composition() {
+    let inputs = |first: f64, second: f64| {
+        [Tensor::new(&[first, 1.0], &device()).unwrap(), Tensor::new(&[second, 2.0], &device()).unwrap()]
+    };
+    for (first, second) in [(f64::NAN, 1.0), (1.0, f64::INFINITY), (f64::INFINITY, f64::INFINITY)] {
+        check_not_finite(operator, twin, &inputs(first, second));
+    }
+}
+
+#[test]
+fn only_what_is_tracked_has_a_gradient_and_dtypes_may_be_as_wide_in_arithmetic() {
+    let predictions = Var::from_tensor(&values((3, 4), 1).to_dtype(DType::BF16).unwrap()).unwrap();
+    let targets = values((3, 4), 2).to_dtype(DType::F32).unwrap();
+    let loss = mean_squared_error(&predictions, &targets).unwrap();
+    let gradients = loss.backward().unwrap();
+    assert_eq!(gradients.get(&predictions).map(Tensor::dtype), Some(DType::BF16));
+    assert!(gradients.get(&targets).is_none());
+    let doubles = targets.to_dtype(DType::F64).unwrap();
+    let result = mean_squared_error(&predictions, &doubles);
+    assert!(matches!(result, Err(Error::DType { argument: "targets", .. })));
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    check_any_number_of_threads("mean_squared_error::any_number_of_threads_gives_the_same_bits", || {
+        let inputs = [1, 2].map(|seed| values((300, 100), seed).to_dtype(DType::F32).unwrap());
+        let (loss, mut results) = with_gradients(operator, &inputs);
+        results.push(loss);
+        results
+    });
+}
+
+#[test]
+fn fewer_instructions_give_the_same() {
+    the_kernel_agrees_with_the_composition();
+    check_fewer_instructions("mean_squared_error::fewer_instructions_give_the_same");
 }

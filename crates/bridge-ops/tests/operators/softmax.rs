@@ -1,6 +1,9 @@
 use crate::support::{assert_close, check_gradient, device, gradient_of_sum, message, to_vec, values};
-use bridge_ops::{Error, log_softmax, softmax};
-use candle_core::{DType, Tensor};
+use crate::twin::{
+    check_any_number_of_threads, check_fewer_instructions, check_not_finite, check_twin, with_gradients,
+};
+use bridge_ops::{Error, composition, log_softmax, softmax};
+use candle_core::{DType, Tensor, Var};
 
 /// `softmax` over rows of `classes` elements, in f64.
 fn reference(x: &Tensor) -> Vec<f64> {
@@ -105,4 +108,72 @@ fn wrong_arguments_are_errors() {
         message(softmax(&values((3, 0), 1))),
         "softmax: `x` must have shape [..., classes] with at least one class, found [3, 0]"
     );
+}
+
+fn one(
+    function: fn(&Tensor) -> bridge_ops::Result<Tensor>,
+) -> impl Fn(&[Tensor]) -> bridge_ops::Result<Tensor> {
+    move |inputs| function(&inputs[0])
+}
+
+/// Rows shorter and longer than a vector and a block, and more of them than a thread's share.
+const SHAPES: [&[usize]; 9] =
+    [&[1], &[5], &[0, 4], &[3, 10], &[2, 3, 17], &[7, 64], &[2, 513], &[1, 5000], &[700, 33]];
+
+#[test]
+fn kernels_agree_with_compositions() {
+    for shape in SHAPES {
+        for (operator, twin) in
+            [(softmax as _, composition::softmax as _), (log_softmax, composition::log_softmax)]
+        {
+            check_twin(one(operator), one(twin), &[shape.into()], 1.0);
+        }
+    }
+}
+
+#[test]
+fn not_finite_as_in_the_composition() {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    for row in [[nan, 1.0, 2.0], [-inf, 1.0, 2.0], [-inf, -inf, -inf], [inf, 1.0, 2.0], [inf, -inf, nan]] {
+        let mut long = vec![0.5; 40];
+        long.extend(row);
+        for x in [row.to_vec(), long] {
+            let x = Tensor::new(x, &device()).unwrap();
+            check_not_finite(one(softmax), one(composition::softmax), &[x.clone()]);
+            check_not_finite(one(log_softmax), one(composition::log_softmax), &[x]);
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    check_any_number_of_threads("softmax::any_number_of_threads_gives_the_same_bits", || {
+        let mut results = Vec::new();
+        for function in [softmax, log_softmax] {
+            for dtype in [DType::F32, DType::BF16] {
+                let x = values((500, 100), 1).to_dtype(dtype).unwrap();
+                let (y, gradients) = with_gradients(one(function), &[x]);
+                results.push(y);
+                results.extend(gradients);
+            }
+        }
+        results
+    });
+}
+
+#[test]
+fn fewer_instructions_give_the_same() {
+    kernels_agree_with_compositions();
+    check_fewer_instructions("softmax::fewer_instructions_give_the_same");
+}
+
+/// The graph holds what the gradient needs as often as it is asked for.
+#[test]
+fn a_second_backward_pass_gives_the_same() {
+    let x = Var::from_tensor(&values((3, 4), 1)).unwrap();
+    for function in [softmax, log_softmax] {
+        let loss = function(&x).unwrap().sqr().unwrap().sum_all().unwrap();
+        let gradient = || to_vec(loss.backward().unwrap().get(&x).unwrap());
+        assert_eq!(gradient(), gradient());
+    }
 }

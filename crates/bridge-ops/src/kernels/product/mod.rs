@@ -251,7 +251,7 @@ fn steps(range: Range<usize>, length: usize) -> impl Iterator<Item = Range<usize
 }
 
 /// Rooms in one buffer, each aligned to a line of the cache.
-fn rooms<R: Real, const N: usize>(buffer: &mut Vec<R>, lengths: [usize; N]) -> [&mut [R]; N] {
+pub(super) fn rooms<R: Real, const N: usize>(buffer: &mut Vec<R>, lengths: [usize; N]) -> [&mut [R]; N] {
     let line = 64 / size_of::<R>();
     let total = lengths.iter().map(|length| length.next_multiple_of(line)).sum::<usize>() + line;
     if buffer.len() < total {
