@@ -13,6 +13,7 @@
 //! | metrics | [`accuracy`] |
 //! | normalization | [`batch_statistics`], [`normalize`] |
 //! | dropout | [`dropout`], [`dropout_with_key`] |
+//! | optimizers | [`update_parameters`], [`global_norm`], [`all_finite`] |
 //! | shapes without numbers | [`shapes_only`], [`stand_in`] |
 //!
 //! ```
@@ -41,11 +42,13 @@ mod dropout;
 mod elementwise;
 mod error;
 mod gradient_sink;
+mod gradients;
 mod kernels;
 mod labels;
 mod linear;
 mod mean_squared_error;
 mod normalization;
+mod optimizer_step;
 mod precision;
 mod shapes_only;
 mod softmax;
@@ -56,8 +59,10 @@ pub use cross_entropy::{softmax_cross_entropy, softmax_cross_entropy_per_example
 pub use dropout::{dropout, dropout_with_key};
 pub use error::{Error, Result};
 pub use gradient_sink::{Collected, Home, collect_gradients};
+pub use gradients::{all_finite, global_norm};
 pub use linear::linear;
 pub use mean_squared_error::mean_squared_error;
 pub use normalization::{batch_statistics, check_features, moving_average, normalize, statistics_dtype};
+pub use optimizer_step::{ParameterUpdate, UpdateFormula, update_parameters};
 pub use shapes_only::{is_shapes_only, shapes_only, stand_in};
 pub use softmax::{log_softmax, softmax};

@@ -5,11 +5,14 @@ use std::sync::OnceLock;
 
 pub(crate) mod element;
 pub(crate) mod function;
+pub(crate) mod gradients;
 pub(crate) mod lanes;
 pub(crate) mod math;
+pub(crate) mod optimizer;
 pub(crate) mod parallel;
 pub(crate) mod product;
 pub(crate) mod simd;
+pub(crate) mod spans;
 pub(crate) mod storage;
 
 /// Whether kernels run for a tensor: those for the CPU, unless candle is asked to keep the graph of a gradient, which
