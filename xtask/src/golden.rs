@@ -30,8 +30,12 @@ Environment:
 const PYTHON_VARIABLE: &str = "CANDLE_BRIDGE_PYTHON";
 
 /// Each folder of golden files with the script that writes it.
-const FOLDERS: [(&str, &str); 3] =
-    [("jax", "generate_jax.py"), ("flax", "generate_flax.py"), ("safetensors", "generate_safetensors.py")];
+const FOLDERS: [(&str, &str); 4] = [
+    ("jax", "generate_jax.py"),
+    ("flax", "generate_flax.py"),
+    ("optax", "generate_optax.py"),
+    ("safetensors", "generate_safetensors.py"),
+];
 
 pub(crate) fn command(arguments: lexopt::Parser) -> Outcome {
     let Some(arguments) = help::parse(arguments, Some("check"), false, HELP)? else {

@@ -91,6 +91,17 @@ pub enum Error {
         found: f64,
     },
 
+    /// A formula was given more or fewer tensors than it remembers.
+    #[error("{operator}: the formula remembers {expected} tensors, found {found}")]
+    Memory {
+        /// The operator that was called.
+        operator: &'static str,
+        /// How many tensors it remembers.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+
     /// The random numbers could not be drawn.
     #[error(transparent)]
     Random(#[from] bridge_random::Error),

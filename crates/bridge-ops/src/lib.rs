@@ -15,6 +15,7 @@
 //! | normalization | [`layer_norm`], [`rms_norm`], [`batch_statistics`], [`normalize`] |
 //! | rows of a table | [`embedding`] |
 //! | dropout | [`dropout`], [`dropout_with_key`] |
+//! | optimizers | [`update_parameters`], [`global_norm`], [`all_finite`] |
 //! | shapes without numbers | [`shapes_only`], [`stand_in`] |
 //!
 //! ```
@@ -45,6 +46,7 @@ mod dropout;
 mod embedding;
 mod error;
 mod gradient_sink;
+mod gradients;
 mod kernels;
 mod labels;
 mod linear;
@@ -52,6 +54,7 @@ mod mean_squared_error;
 mod normalization;
 mod operator;
 mod pairs;
+mod optimizer_step;
 mod precision;
 mod row_norm;
 mod shapes_only;
@@ -72,5 +75,8 @@ pub use linear::{linear, linear_with_activation};
 pub use mean_squared_error::mean_squared_error;
 pub use normalization::{batch_statistics, check_features, moving_average, normalize, statistics_dtype};
 pub use row_norm::{layer_norm, rms_norm};
+pub use gradients::{all_finite, global_norm};
+pub use linear::linear;
+pub use optimizer_step::{ParameterUpdate, UpdateFormula, update_parameters};
 pub use shapes_only::{is_shapes_only, shapes_only, stand_in};
 pub use softmax::{log_softmax, softmax};

@@ -1,3 +1,4 @@
+use bridge_ops::UpdateFormula;
 use bridge_vars::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -103,5 +104,10 @@ impl UpdateRule for AdamW {
             change = (change + parameter.affine(self.learning_rate * self.weight_decay, 0.)?)?;
         }
         Ok((parameter - change)?)
+    }
+
+    fn fused(&self, step: u32) -> Option<UpdateFormula> {
+        let Self { learning_rate, beta1, beta2, epsilon, weight_decay } = *self;
+        Some(UpdateFormula::AdamW { step, learning_rate, beta1, beta2, epsilon, weight_decay })
     }
 }

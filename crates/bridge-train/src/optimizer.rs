@@ -1,9 +1,13 @@
-use bridge_graph::{Misfit, Visit, variables};
-use bridge_vars::{Filter, Leaf, OptimizerState, Path, PathKey, Result, State, Tree, Variables};
+use bridge_graph::{GraphNode, Misfit, Visit, iter_graph};
+use bridge_vars::{
+    Filter, Leaf, OptimizerState, Path, PathKey, Result, State, TensorValue, Tree, Value, Variables,
+};
 use candle_core::Tensor;
 
 use crate::fit::{differences, placed};
-use crate::parameter::{Parameter, compute_dtype, selected, unexpected};
+use crate::gradients::{checked, clipping};
+use crate::optimizer_slot::{Pull, Slot};
+use crate::parameter::{Cursor, Parameter, selected, tensors, unexpected};
 use crate::{OptimizerError, UpdateRule};
 
 const STEP: &str = "step";
@@ -12,8 +16,11 @@ const STEP: &str = "step";
 ///
 /// One arithmetic serves modules ([`Optimizer::step`]), variables ([`Optimizer::step_variables`]) and plain
 /// states ([`Optimizer::update`]): with the same numbers they stay equal to the bit. It is done in f32 for
-/// bf16, f16 and f32 parameters and in f64 for f64. New values are new tensors, so snapshots stay what they
-/// were.
+/// bf16, f16 and f32 parameters and in f64 for f64, on the CPU in one pass over all parameters if the rule
+/// [has a kernel](UpdateRule::fused).
+///
+/// Snapshots stay what they were: new values are new tensors. Their memory is that of the values before the last, if
+/// nobody has seen those outside of a differentiated call, so that a step allocates none.
 ///
 /// ```
 /// use bridge_graph::{StatefulModule, value_and_grad};
@@ -40,9 +47,13 @@ const STEP: &str = "step";
 #[doc(alias("nnx.Optimizer", "TrainState", "optax"))]
 #[derive(Clone, Debug)]
 pub struct Optimizer<R> {
-    rule: R,
+    /// That of the parameters that are in no group, then those of the groups.
+    rules: Vec<R>,
     parameters: Vec<Parameter>,
-    state: State,
+    /// As many as there are parameters.
+    slots: Vec<Slot>,
+    step: Leaf,
+    max_norm: Option<f64>,
 }
 
 impl<R: UpdateRule> Optimizer<R> {
@@ -51,23 +62,20 @@ impl<R: UpdateRule> Optimizer<R> {
     /// # Errors
     /// [`OptimizerError::NoParameters`], [`OptimizerError::NotFloat`].
     pub fn new(rule: R, parameters: &State) -> Result<Self> {
-        let mut state = State::default();
-        state.insert(&PathKey::from_static(&STEP).into(), OptimizerState::leaf(0))?;
         let (known, misfit) = Parameter::all(parameters);
         if !misfit.is_empty() {
             return Err(OptimizerError::NotFloat(misfit).into());
         }
-        for Parameter { path, dtype, shape } in &known {
-            let device = parameters.get(path)?.tensor()?.device();
-            for name in rule.memory() {
-                let zeros = Tensor::zeros(shape, compute_dtype(*dtype), device)?;
-                state.insert(&memory_path(name, path), OptimizerState::leaf(zeros))?;
-            }
-        }
         if known.is_empty() {
             return Err(OptimizerError::NoParameters.into());
         }
-        Ok(Self { rule, parameters: known, state })
+        let slot =
+            |parameter: &Parameter| Slot::new(parameter, parameters.get(&parameter.path)?, rule.memory());
+        let slots = known.iter().map(slot).collect::<Result<_>>()?;
+        let step = OptimizerState::leaf(0);
+        let optimizer = Self { rules: vec![rule], parameters: known, slots, step, max_norm: None };
+        optimizer.as_state()?;
+        Ok(optimizer)
     }
 
     /// An optimizer of a module's variables that a filter matches: the filter that gradients are taken with.
@@ -87,6 +95,54 @@ impl<R: UpdateRule> Optimizer<R> {
     #[doc(alias = "wrt")]
     pub fn for_variables(rule: R, variables: &Variables, wrt: impl Into<Filter>) -> Result<Self> {
         Self::new(rule, &State::from(variables.tree().clone()).filter(wrt))
+    }
+
+    /// Moves the parameters that a filter matches by a rule of their own, with its own learning rate and decay. A
+    /// parameter stays in the first group that it is put into.
+    ///
+    /// ```
+    /// use bridge_train::{AdamW, Optimizer};
+    /// use bridge_vars::{Filter, Param, Path, State};
+    /// use candle_core::{Device, Tensor};
+    /// let mut parameters = State::default();
+    /// for name in ["kernel", "bias"] {
+    ///     parameters.insert(&Path::from(name), Param::leaf(Tensor::new(1f32, &Device::Cpu)?))?;
+    /// }
+    /// let optimizer = Optimizer::new(AdamW::new(1e-3).with_weight_decay(0.1), &parameters)?
+    ///     .with_group(Filter::path_contains("bias"), AdamW::new(1e-3).with_weight_decay(0.))?;
+    /// assert_eq!(optimizer.group_rule(0).map(|rule| rule.weight_decay), Some(0.));
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    ///
+    /// What the optimizer remembers of them by the names of the new rule stays as it is.
+    ///
+    /// # Errors
+    /// [`OptimizerError::EmptyGroup`].
+    #[doc(alias("param_groups", "optax.multi_transform", "optax.partition", "optax.masked"))]
+    pub fn with_group(mut self, filter: impl Into<Filter>, rule: R) -> Result<Self> {
+        let filter = filter.into();
+        let (number, names, before) = (self.rules.len(), rule.memory(), self.rules[0].memory());
+        for (Parameter { path, .. }, slot) in self.parameters.iter().zip(&mut self.slots) {
+            if slot.rule == 0 && filter.matches(path, &slot.described) {
+                slot.follow(number, before, names)?;
+            }
+        }
+        if self.slots.iter().all(|slot| slot.rule != number) {
+            return Err(OptimizerError::EmptyGroup { filter: filter.to_string() }.into());
+        }
+        self.rules.push(rule);
+        self.as_state()?;
+        Ok(self)
+    }
+
+    /// Multiplies gradients whose norm over all parameters is above `max_norm` by `max_norm / norm` before each step, as
+    /// [`clip_by_global_norm`](crate::clip_by_global_norm) does.
+    ///
+    /// # Errors
+    /// [`OptimizerError::MaxNorm`] if it is not above 0.
+    #[doc(alias("optax.clip_by_global_norm", "clip_grad_norm_"))]
+    pub fn with_global_norm_clipping(self, max_norm: f64) -> Result<Self> {
+        Ok(Self { max_norm: Some(checked(max_norm)?), ..self })
     }
 
     /// The parameters after one step; leaves that the optimizer was not made for come back as they are.
@@ -109,19 +165,29 @@ impl<R: UpdateRule> Optimizer<R> {
     /// Those of [`Optimizer::update`].
     #[doc(alias = "nnx.Optimizer.update")]
     pub fn step<M: Visit + ?Sized>(&mut self, module: &M, gradients: &State) -> Result<()> {
-        let mut parameters = State::default();
-        let mut moved = Vec::new();
-        for (path, variable) in variables(module)? {
-            if gradients.tree().get(&path).is_some() {
-                parameters.insert(&path, variable.leaf()?)?;
-                moved.push((path, variable));
+        let gradients = self.gradients(gradients.tree())?;
+        let mut cursor = Cursor::new(&self.parameters);
+        let mut variables = Vec::with_capacity(self.parameters.len());
+        let mut values = Vec::with_capacity(self.parameters.len());
+        iter_graph(module, |path, node| {
+            if let GraphNode::Variable(variable) = node
+                && let Some(at) = cursor.find(path)
+            {
+                let value = variable.leaf()?.value;
+                if self.parameters[at].tensor(&value).is_some() {
+                    variables.push(variable.clone());
+                    values.push(value);
+                }
             }
+            Ok(())
+        })?;
+        if values.len() < self.parameters.len() {
+            return Err(self.misfit(selected(module, &Filter::Everything)?.tree()).into());
         }
-        let updated = self.update(&parameters, gradients)?;
-        for (path, variable) in moved {
-            if let Some(leaf) = updated.tree().get(&path) {
-                variable.set_raw(leaf.value.clone());
-            }
+        let mut tensors = Vec::with_capacity(values.len());
+        tensors.extend(values.iter().zip(&self.parameters).filter_map(|(value, known)| known.tensor(value)));
+        for (variable, value) in variables.iter().zip(self.moved(&tensors, &gradients)?) {
+            variable.set_raw(value);
         }
         Ok(())
     }
@@ -138,52 +204,75 @@ impl<R: UpdateRule> Optimizer<R> {
     }
 
     fn updated(&mut self, parameters: &Tree<Leaf>, gradients: &Tree<Leaf>) -> Result<Tree<Leaf>> {
-        let step = self.state.get(STEP)?.value.count()?.saturating_add(1);
-        let mut updated = parameters.clone();
-        let mut state = self.state.clone();
-        state.insert(&PathKey::from_static(&STEP).into(), OptimizerState::leaf(step))?;
-        let names = self.rule.memory();
-        for (Parameter { path, dtype, .. }, leaf, gradient) in self.matched(parameters, gradients)? {
-            let widened = |tensor: &Tensor| tensor.detach().to_dtype(compute_dtype(*dtype));
-            let places: Vec<Path> = names.iter().map(|name| memory_path(name, path)).collect();
-            let remembered = |place: &Path| state.get(place)?.tensor().cloned();
-            let mut memory: Vec<Tensor> = places.iter().map(remembered).collect::<Result<_>>()?;
-            let moved = self
-                .rule
-                .update(step, &widened(leaf.tensor()?)?, &widened(gradient)?, &mut memory)
-                .map_err(|error| error.at(path))?;
-            for (place, tensor) in places.iter().zip(memory) {
-                state.insert(place, OptimizerState::leaf(tensor.detach()))?;
-            }
-            updated.insert(path, leaf.with_value(moved.to_dtype(*dtype)?.detach()))?;
-        }
-        self.state = state;
-        Ok(updated)
+        let gradients = self.gradients(gradients)?;
+        let Some((values, _)) = tensors(&self.parameters, parameters) else {
+            return Err(self.misfit(parameters).into());
+        };
+        let mut moved = self.moved(&values, &gradients)?.into_iter();
+        let mut cursor = Cursor::new(&self.parameters);
+        parameters.try_map(|path, leaf| match cursor.find(path) {
+            None => Ok(leaf.clone()),
+            // The tree's leaves come in the order of the parameters.
+            Some(_) => Ok(leaf.with_value(moved.next().unwrap_or(Value::Absent))),
+        })
     }
 
-    /// Every parameter with its leaf and its gradient.
-    fn matched<'a>(
-        &'a self,
-        parameters: &'a Tree<Leaf>,
-        gradients: &'a Tree<Leaf>,
-    ) -> Result<Vec<(&'a Parameter, &'a Leaf, &'a Tensor)>> {
-        let (mut gradients_misfit, mut parameters_misfit) = (Misfit::default(), Misfit::default());
-        let mut matched = Vec::with_capacity(self.parameters.len());
+    /// The gradients of all parameters, in their order. These are handles for the time of a step.
+    fn gradients(&self, gradients: &Tree<Leaf>) -> Result<Vec<Tensor>, OptimizerError> {
+        if let Some((found, 0)) = tensors(&self.parameters, gradients) {
+            return Ok(found.into_iter().map(|gradient| gradient.read(Tensor::clone)).collect());
+        }
+        let mut misfit = Misfit::default();
         for parameter in &self.parameters {
-            let gradient = parameter.find(gradients, &mut gradients_misfit);
-            let leaf = parameter.find(parameters, &mut parameters_misfit);
-            if let (Some(leaf), Some(gradient)) = (leaf, gradient) {
-                matched.push((parameter, leaf, gradient.tensor()?));
+            parameter.find(gradients, &mut misfit);
+        }
+        misfit.unexpected = unexpected(&self.parameters, gradients);
+        Err(OptimizerError::Gradients(misfit))
+    }
+
+    /// What is wrong with parameters.
+    fn misfit(&self, parameters: &Tree<Leaf>) -> OptimizerError {
+        let mut misfit = Misfit::default();
+        for parameter in &self.parameters {
+            parameter.find(parameters, &mut misfit);
+        }
+        OptimizerError::Parameters(misfit)
+    }
+
+    /// The new values of all parameters. If this fails, nothing has changed.
+    fn moved(&mut self, parameters: &[&TensorValue], gradients: &[Tensor]) -> Result<Vec<Value>> {
+        let step = self.step.value.count()?.saturating_add(1);
+        let factor = match self.max_norm {
+            Some(max_norm) => clipping(bridge_ops::global_norm(gradients)?, max_norm),
+            None => 1.,
+        };
+        let formulas: Vec<_> = self.rules.iter().map(|rule| rule.fused(step)).collect();
+        let (mut updates, mut composed) = (Vec::with_capacity(self.slots.len()), Vec::new());
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            let (rule, parameter) = (&self.rules[slot.rule], parameters[at]);
+            let pull = Pull { step, gradient: &gradients[at], factor };
+            let known = |error: bridge_vars::Error| error.at(&self.parameters[at].path);
+            match formulas[slot.rule] {
+                Some(formula) if slot.is_on_cpu(parameter, pull) => {
+                    updates.push(slot.update(rule, formula, parameter, pull).map_err(known)?);
+                }
+                _ => composed.push((at, slot.composed(rule, parameter, pull).map_err(known)?)),
             }
         }
-        if matched.len() < gradients.len() {
-            gradients_misfit.unexpected = unexpected(&self.parameters, gradients);
-        }
-        match (gradients_misfit.is_empty(), parameters_misfit.is_empty()) {
-            (false, _) => Err(OptimizerError::Gradients(gradients_misfit).into()),
-            (_, false) => Err(OptimizerError::Parameters(parameters_misfit).into()),
-            _ => Ok(matched),
-        }
+        bridge_ops::update_parameters(&mut updates)?;
+        let (mut updates, mut composed) = (updates.into_iter(), composed.into_iter().peekable());
+        let moved = self.slots.iter_mut().enumerate().map(|(at, slot)| {
+            match composed.next_if(|(composed, _)| *composed == at) {
+                Some((_, (value, memory))) => {
+                    slot.remember(memory);
+                    value
+                }
+                None => updates.next().map_or(Value::Absent, |update| slot.finish(parameters[at], update)),
+            }
+        });
+        let moved = moved.collect();
+        self.step.value = Value::Count(step);
+        Ok(moved)
     }
 
     /// What the optimizer remembers: the number of steps at `step`, and what the rule keeps for each
@@ -192,7 +281,19 @@ impl<R: UpdateRule> Optimizer<R> {
     /// A snapshot: later steps do not change it.
     #[doc(alias = "opt_state")]
     pub fn state(&self) -> State {
-        self.state.clone()
+        // All paths were put into one state when the optimizer was made.
+        self.as_state().unwrap_or_default()
+    }
+
+    fn as_state(&self) -> Result<State> {
+        let mut state = State::default();
+        state.insert(&PathKey::from_static(&STEP).into(), self.step.clone())?;
+        for (Parameter { path, .. }, slot) in self.parameters.iter().zip(&self.slots) {
+            for (name, leaf) in self.rules[slot.rule].memory().iter().zip(&slot.memory) {
+                state.insert(&memory_path(name, path), leaf.clone())?;
+            }
+        }
+        Ok(state)
     }
 
     /// Goes on from what [`Optimizer::state`] gave, perhaps in another program. The tensors move to the
@@ -203,27 +304,55 @@ impl<R: UpdateRule> Optimizer<R> {
     /// # Errors
     /// [`OptimizerError::State`] with every path that is missing, unexpected or different.
     pub fn restore(&mut self, state: &State) -> Result<()> {
-        let misfit = differences(&self.state, state);
+        let own = self.as_state()?;
+        let misfit = differences(&own, state);
         if !misfit.is_empty() {
             return Err(OptimizerError::State(misfit).into());
         }
-        self.state = placed(&self.state, state)?;
+        let placed = placed(&own, state)?;
+        let mut slots = self.slots.clone();
+        for (Parameter { path, .. }, slot) in self.parameters.iter().zip(&mut slots) {
+            for (name, leaf) in self.rules[slot.rule].memory().iter().zip(&mut slot.memory) {
+                *leaf = placed.get(memory_path(name, path))?.clone();
+            }
+        }
+        (self.step, self.slots) = (placed.get(STEP)?.clone(), slots);
         Ok(())
     }
 
-    /// The rule.
+    /// The rule; with groups, that of the parameters that are in none.
     pub fn rule(&self) -> &R {
-        &self.rule
+        &self.rules[0]
     }
 
-    /// The learning rate of the next step.
+    /// The rule of a group, counted from 0 in the order in which they were made.
+    pub fn group_rule(&self, group: usize) -> Option<&R> {
+        self.rules.get(group.checked_add(1)?)
+    }
+
+    /// The learning rate of the next step; with groups, that of the parameters that are in none.
     pub fn learning_rate(&self) -> f64 {
-        self.rule.learning_rate()
+        self.rule().learning_rate()
     }
 
-    /// Changes the learning rate, from the next step on.
+    /// Changes the learning rate, from the next step on; with groups, that of the parameters that are in none.
     pub fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.rule.set_learning_rate(learning_rate);
+        self.rules[0].set_learning_rate(learning_rate);
+    }
+
+    /// Changes the learning rate of a group, from the next step on.
+    ///
+    /// # Errors
+    /// [`OptimizerError::NoGroup`].
+    pub fn set_group_learning_rate(&mut self, group: usize, learning_rate: f64) -> Result<()> {
+        let groups = self.rules.len() - 1;
+        match self.rules.get_mut(1..).and_then(|rules| rules.get_mut(group)) {
+            Some(rule) => {
+                rule.set_learning_rate(learning_rate);
+                Ok(())
+            }
+            None => Err(OptimizerError::NoGroup { groups, found: group }.into()),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 use bridge_graph::Misfit;
-use bridge_vars::Error;
+use bridge_vars::{Error, Path};
 
 use crate::fit::lines;
 
@@ -30,6 +30,32 @@ pub enum OptimizerError {
         /// How many tensors were given.
         found: usize,
     },
+    /// A group's filter matches no parameter that is in no group yet.
+    #[error(
+        "the group `{filter}` is empty: its filter matches no parameter, or only those of groups before it"
+    )]
+    EmptyGroup {
+        /// The filter.
+        filter: String,
+    },
+    /// There is no such group.
+    #[error("there is no group {found}: there are {groups}, counted from 0")]
+    NoGroup {
+        /// How many there are.
+        groups: usize,
+        /// The one that was asked for.
+        found: usize,
+    },
+    /// A norm that gradients can not be clipped to.
+    #[error("the largest norm of the gradients must be above 0, found {0}")]
+    MaxNorm(f64),
+    /// Gradients that hold NaN or an infinity.
+    #[error("gradients are not finite:{}", not_finite(.0))]
+    NotFinite(Vec<Path>),
+}
+
+fn not_finite(paths: &[Path]) -> String {
+    paths.iter().map(|path| format!("\n  `{path}`")).collect()
 }
 
 impl From<OptimizerError> for Error {

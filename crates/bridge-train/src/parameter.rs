@@ -1,7 +1,7 @@
 //! What an optimizer and an average know about each parameter.
 
 use bridge_graph::{Misfit, Mismatch, Visit, variables};
-use bridge_vars::{Filter, Leaf, Path, Result, State, Tree, Value};
+use bridge_vars::{Filter, Leaf, Path, Result, State, TensorValue, Tree, Value};
 use candle_core::{DType, Shape};
 
 use crate::fit::describe;
@@ -36,9 +36,7 @@ impl Parameter {
         match tree.get(&self.path) {
             None => misfit.missing.push(self.path.clone()),
             Some(leaf) => match &leaf.value {
-                Value::Tensor(tensor) if tensor.dtype() == self.dtype && *tensor.shape() == self.shape => {
-                    return Some(leaf);
-                }
+                value if self.tensor(value).is_some() => return Some(leaf),
                 _ => misfit.mismatched.push(Mismatch {
                     path: self.path.clone(),
                     expected: format!("{}{:?}", self.dtype.as_str(), self.shape.dims()),
@@ -48,6 +46,56 @@ impl Parameter {
         }
         None
     }
+
+    /// The tensor, if it has the parameter's shape and dtype.
+    pub(crate) fn tensor<'a>(&self, value: &'a Value) -> Option<&'a TensorValue> {
+        match value {
+            Value::Tensor(tensor) if tensor.dtype() == self.dtype && *tensor.shape() == self.shape => {
+                Some(tensor)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Finds parameters by paths that come in order: then the next one is tried first, and no path is searched for.
+pub(crate) struct Cursor<'a> {
+    parameters: &'a [Parameter],
+    next: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(parameters: &'a [Parameter]) -> Self {
+        Self { parameters, next: 0 }
+    }
+
+    /// The parameter's number.
+    pub(crate) fn find(&mut self, path: &Path) -> Option<usize> {
+        let at = match self.parameters.get(self.next) {
+            Some(parameter) if parameter.path == *path => self.next,
+            _ => self.parameters.binary_search_by(|parameter| parameter.path.cmp(path)).ok()?,
+        };
+        self.next = at + 1;
+        Some(at)
+    }
+}
+
+/// The tensors of all parameters, if a tree has them all in their shapes and dtypes; and how many leaves it has beside.
+pub(crate) fn tensors<'a>(
+    parameters: &[Parameter],
+    tree: &'a Tree<Leaf>,
+) -> Option<(Vec<&'a TensorValue>, usize)> {
+    let mut cursor = Cursor::new(parameters);
+    let (mut found, mut others) = (Vec::with_capacity(parameters.len()), 0);
+    let walked = tree.try_for_each(|path, leaf| {
+        match cursor.find(path) {
+            None => others += 1,
+            Some(at) => found.push(parameters[at].tensor(&leaf.value).ok_or(())?),
+        }
+        Ok::<(), ()>(())
+    });
+    // Paths of a tree differ, so that as many as there are parameters are all of them, in their order.
+    (walked.is_ok() && found.len() == parameters.len()).then_some((found, others))
 }
 
 /// What is there instead of a float tensor.

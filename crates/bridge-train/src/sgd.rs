@@ -1,3 +1,4 @@
+use bridge_ops::UpdateFormula;
 use bridge_vars::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -99,5 +100,10 @@ impl UpdateRule for Sgd {
             }
         };
         Ok((parameter - direction.affine(self.learning_rate, 0.)?)?)
+    }
+
+    fn fused(&self, _step: u32) -> Option<UpdateFormula> {
+        let Self { learning_rate, momentum, nesterov, weight_decay } = *self;
+        Some(UpdateFormula::Sgd { learning_rate, momentum, nesterov, weight_decay })
     }
 }

@@ -1,3 +1,4 @@
+use bridge_ops::UpdateFormula;
 use bridge_vars::Result;
 use candle_core::Tensor;
 
@@ -70,6 +71,15 @@ pub trait UpdateRule {
         gradient: &Tensor,
         memory: &mut [Tensor],
     ) -> Result<Tensor>;
+
+    /// The formula whose kernel may do the same as [`UpdateRule::update`], in one pass over all parameters on the CPU, if
+    /// there is one. It remembers what [`UpdateRule::memory`] names, in that order.
+    ///
+    /// A rule that wraps another, such as one with a schedule, can hand on the other's.
+    fn fused(&self, step: u32) -> Option<UpdateFormula> {
+        let _ = step;
+        None
+    }
 }
 
 /// As many tensors as a rule remembers.

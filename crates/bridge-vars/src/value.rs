@@ -152,11 +152,20 @@ impl TensorValue {
         self.0.tensor.id() == tensor.id()
     }
 
+    /// True if a plain tensor with this storage may be elsewhere: it was [got](TensorValue::get), came from elsewhere, or is
+    /// part of a graph.
+    pub fn is_handed_out(&self) -> bool {
+        self.0.exposed.load(Ordering::Acquire) || self.0.tensor.track_op()
+    }
+
+    /// True if no one else has this value or its storage, so that [`TensorValue::change_in_place`] makes no copy.
+    pub fn is_alone(&mut self) -> bool {
+        Arc::get_mut(&mut self.0).is_some() && !self.is_handed_out()
+    }
+
     /// Calls `change` on a tensor whose storage no one else has, with its elements; a copy if need be.
     pub fn change_in_place(&mut self, change: impl FnOnce(&Tensor) -> Result<()>) -> Result<()> {
-        let alone = Arc::get_mut(&mut self.0)
-            .is_some_and(|buffer| !*buffer.exposed.get_mut() && !buffer.tensor.track_op());
-        if !alone {
+        if !self.is_alone() {
             let tensor = self.0.tensor.detach().force_contiguous()?;
             *self = Self::new(tensor, false);
         }

@@ -11,17 +11,20 @@ pub(crate) mod column_sums;
 pub(crate) mod cross_entropy;
 pub(crate) mod embedding;
 pub(crate) mod function;
+pub(crate) mod gradients;
 pub(crate) mod lanes;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod math_double;
 pub(crate) mod pairs;
+pub(crate) mod optimizer;
 pub(crate) mod parallel;
 pub(crate) mod product;
 pub(crate) mod row_norm;
 pub(crate) mod rows;
 pub(crate) mod simd;
 pub(crate) mod softmax;
+pub(crate) mod spans;
 pub(crate) mod storage;
 
 /// Whether kernels run for a tensor: those for the CPU, unless candle is asked to keep the graph of a gradient, which
