@@ -1,4 +1,4 @@
-use crate::{Result, gelu, gelu_exact, relu, sigmoid, silu, tanh};
+use crate::{Result, abs, elu, gelu, gelu_exact, leaky_relu, relu, sigmoid, silu, softplus, tanh};
 use candle_core::Tensor;
 
 /// One of the activation functions, as a value.
@@ -7,8 +7,8 @@ use candle_core::Tensor;
 /// use bridge_ops::Activation;
 /// use candle_core::{Device, Tensor};
 /// let x = Tensor::new(&[-1f32, 2.0], &Device::Cpu)?;
-/// let y = Activation::Relu.apply(&x)?;
-/// assert_eq!(y.to_vec1::<f32>()?, [0.0, 2.0]);
+/// let y = Activation::LeakyRelu { negative_slope: 0.5 }.apply(&x)?;
+/// assert_eq!(y.to_vec1::<f32>()?, [-0.5, 2.0]);
 /// # Ok::<(), bridge_ops::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +26,20 @@ pub enum Activation {
     Sigmoid,
     /// [`tanh`].
     Tanh,
+    /// [`softplus`].
+    Softplus,
+    /// [`elu`].
+    Elu {
+        /// What the function goes to for negative numbers, negated.
+        alpha: f64,
+    },
+    /// [`leaky_relu`].
+    LeakyRelu {
+        /// What negative numbers are multiplied by.
+        negative_slope: f64,
+    },
+    /// [`abs`].
+    Abs,
 }
 
 impl Activation {
@@ -42,6 +56,10 @@ impl Activation {
             Self::Silu => silu(x),
             Self::Sigmoid => sigmoid(x),
             Self::Tanh => tanh(x),
+            Self::Softplus => softplus(x),
+            Self::Elu { alpha } => elu(x, alpha),
+            Self::LeakyRelu { negative_slope } => leaky_relu(x, negative_slope),
+            Self::Abs => abs(x),
         }
     }
 }

@@ -43,6 +43,11 @@ impl Epilogue {
             Activation::Relu => Some(Self::Relu(Relu)),
             Activation::Sigmoid => Some(Self::Sigmoid(Sigmoid)),
             Activation::Tanh => Some(Self::Tanh(Tanh)),
+            // Its derivative is that of its output only where the output tells negative inputs from others.
+            Activation::Elu { alpha } => (alpha > 0.).then_some(Self::Elu(Elu { alpha })),
+            Activation::LeakyRelu { negative_slope } => {
+                (negative_slope > 0.).then_some(Self::LeakyRelu(LeakyRelu { negative_slope }))
+            }
             _ => None,
         }
     }
