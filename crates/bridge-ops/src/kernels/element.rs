@@ -212,11 +212,14 @@ macro_rules! half {
             fn narrow(wide: f32) -> Self {
                 Self::from_f32(wide)
             }
+            #[inline(always)]
             fn wide<'a>(values: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32] {
                 let scratch = &mut scratch[..values.len()];
                 values.convert_to_f32_slice(scratch);
                 scratch
             }
+            // Inlined for what it calls: `write` is part of a kernel.
+            #[inline(always)]
             fn fill(
                 out: &mut [MaybeUninit<Self>],
                 scratch: &mut [f32],
