@@ -32,7 +32,7 @@ pub(crate) fn ln_1p<I: Instructions>(x: f64) -> f64 {
 #[inline(always)]
 pub(crate) fn normal<I: Instructions>(x: f64) -> (f64, f64) {
     // The faster function loses digits where the probability is small.
-    let cumulative = match x < -1.0 {
+    let cumulative = match x < -2.0 {
         true => 0.5 * libm::erfc(-x * FRAC_1_SQRT_2),
         false => 0.5 + 0.5 * erf_f64(x * FRAC_1_SQRT_2),
     };

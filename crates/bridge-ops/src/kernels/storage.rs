@@ -201,7 +201,7 @@ pub(crate) fn as_uninit<T: Element>(values: &mut [T]) -> &mut [MaybeUninit<T>] {
 /// Room that was written as values; the caller has filled it.
 #[inline(always)]
 pub(crate) fn as_init<T: Element>(room: &mut [MaybeUninit<T>]) -> &mut [T] {
-    // SAFETY: the two callers fill `room` right before.
+    // SAFETY: the callers fill `room` right before.
     unsafe { &mut *(std::ptr::from_mut(room) as *mut [T]) }
 }
 
