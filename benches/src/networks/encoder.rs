@@ -1,11 +1,11 @@
 //! What both encoders are made of.
 
 use candle_bridge::graph::{Rngs, StatefulModule};
-use candle_bridge::ops::softmax;
+use candle_bridge::ops::{layer_norm, softmax};
 use candle_bridge::random::Initializer;
 use candle_bridge::stateful::Linear;
 use candle_bridge::vars::Param;
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 
 use super::Result;
 
@@ -22,10 +22,7 @@ impl Norm {
     }
 
     pub(super) fn forward(&self, x: &Tensor, epsilon: f64) -> Result<Tensor> {
-        let x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
-        let normal = x.broadcast_div(&(variance + epsilon)?.sqrt()?)?;
-        Ok(normal.broadcast_mul(&self.scale.value()?)?.broadcast_add(&self.bias.value()?)?)
+        Ok(layer_norm(x, Some(&self.scale.value()?), Some(&self.bias.value()?), epsilon)?)
     }
 }
 

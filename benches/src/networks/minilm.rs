@@ -1,5 +1,5 @@
 use candle_bridge::graph::{Rngs, StatefulModule};
-use candle_bridge::ops::gelu_exact;
+use candle_bridge::ops::{embedding, gelu_exact};
 use candle_bridge::random::{Initializer, Key, randint};
 use candle_bridge::stateful::Linear;
 use candle_bridge::vars::Param;
@@ -67,9 +67,8 @@ impl Network for MiniLm {
     }
 
     fn forward(&self, inputs: &Tensor) -> Result<Tensor> {
-        let (batch, tokens) = inputs.dims2()?;
-        let words = self.words.value()?.index_select(&inputs.flatten_all()?, 0)?;
-        let words = words.reshape((batch, tokens, WIDTH))?;
+        let tokens = inputs.dim(1)?;
+        let words = embedding(&self.words.value()?, inputs)?;
         let places = self.positions.value()?.narrow(0, 0, tokens)?;
         let places = places.broadcast_add(&self.types.value()?.narrow(0, 0, 1)?)?;
         let x = self.norm.forward(&words.broadcast_add(&places)?, EPSILON)?;

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use candle_bridge::ops;
 use candle_bridge::random::{key, normal};
 use candle_core::{D, DType, Device, Tensor, Var};
-use candle_nn::{Linear, Module, loss, ops as nn};
+use candle_nn::{Embedding, Linear, Module, loss, ops as nn};
 
 use crate::harness::{Entry, Outcome, Row, Time};
 
@@ -111,6 +111,30 @@ fn operators() -> Vec<Operator> {
             |x| Ok(ops::softmax_cross_entropy(&x[0], &labels()?)?),
             |x| loss::cross_entropy(&x[0], &labels()?),
         ),
+        Operator {
+            fast: Some(|x| nn::layer_norm(&x[0], &x[1], &x[2], 1e-5)),
+            ..operator(
+                "layer_norm",
+                &[&[8, 128, 256], &[256], &[256]],
+                |x| Ok(ops::layer_norm(&x[0], Some(&x[1]), Some(&x[2]), 1e-5)?),
+                |x| nn::layer_norm_slow(&x[0], &x[1], &x[2], 1e-5),
+            )
+        },
+        Operator {
+            fast: Some(|x| nn::rms_norm(&x[0], &x[1], 1e-5)),
+            ..operator(
+                "rms_norm",
+                &[&[8, 128, 256], &[256]],
+                |x| Ok(ops::rms_norm(&x[0], Some(&x[1]), 1e-5)?),
+                |x| nn::rms_norm_slow(&x[0], &x[1], 1e-5),
+            )
+        },
+        operator(
+            "embedding",
+            &[&[30522, 384]],
+            |x| Ok(ops::embedding(&x[0], &words()?)?),
+            |x| Embedding::new(x[0].clone(), 384).forward(&words()?),
+        ),
         operator(
             "mse",
             &[HIDDEN, HIDDEN],
@@ -129,4 +153,9 @@ fn operators() -> Vec<Operator> {
 /// Of 1024 examples and classes. Made in each call, which is nothing beside the rest.
 fn labels() -> candle_core::Result<Tensor> {
     Tensor::arange(0u32, 1024, &Device::Cpu)
+}
+
+/// 512 of them, each once.
+fn words() -> candle_core::Result<Tensor> {
+    Tensor::arange_step(0u32, 512 * 59, 59, &Device::Cpu)
 }
