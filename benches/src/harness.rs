@@ -1,18 +1,33 @@
 //! Rows, which of them to run, and how they are measured.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::peer::{Peer, Program};
+use crate::peer::Program;
 use crate::probe;
+use crate::side::Side;
+use crate::stepper::Stepper;
 
 /// What a measured closure returns.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// What is measured. It calls [`std::hint::black_box`] on its result.
 pub(crate) type Routine = Box<dyn FnMut() -> Outcome>;
+
+/// Why a row cannot be measured here, which is no failure of the others.
+#[derive(Debug)]
+pub(crate) struct Skipped(pub(crate) String);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Skipped {}
 
 /// A row that is not set up yet.
 pub(crate) struct Entry {
@@ -34,8 +49,13 @@ pub(crate) struct Row {
     time: Time,
     /// How many of what one call handles.
     scale: Option<(f64, &'static str)>,
-    ours: Routine,
-    peers: Vec<Peer>,
+    ours: Side,
+    /// By their names.
+    peers: Vec<(String, Side)>,
+    /// How long a round lasts, unless one call takes longer.
+    round: Duration,
+    /// How long nothing runs between the sides.
+    pause: Duration,
 }
 
 /// The unit that a row's times are given in.
@@ -49,7 +69,19 @@ pub(crate) enum Time {
 impl Row {
     /// Measures a routine, with no peer.
     pub(crate) fn new(time: Time, ours: impl FnMut() -> Outcome + 'static) -> Self {
-        Self { time, scale: None, ours: Box::new(ours), peers: Vec::new() }
+        Self::of(time, Side::here(ours), ROUND)
+    }
+
+    /// Measures a program beside another that does the same. They take turns, and wait for threads of the other that still
+    /// spin.
+    pub(crate) fn of_programs(ours: Stepper, name: &str, peer: Stepper) -> Self {
+        let mut row = Self::of(Time::Milliseconds, Side::Stepper(ours), ROUND_OF_PROGRAMS);
+        row.peers.push((name.to_owned(), Side::Stepper(peer)));
+        Self { pause: PAUSE_OF_PROGRAMS, ..row }
+    }
+
+    fn of(time: Time, ours: Side, round: Duration) -> Self {
+        Self { time, scale: None, ours, peers: Vec::new(), round, pause: Duration::ZERO }
     }
 
     /// Gives the time of each of `count` things that a call handles: leaves, steps, samples.
@@ -59,13 +91,13 @@ impl Row {
 
     /// What does the same elsewhere, measured in alternation with ours.
     pub(crate) fn against(mut self, name: &str, peer: impl FnMut() -> Outcome + 'static) -> Self {
-        self.peers.push(Peer::here(name, Box::new(peer)));
+        self.peers.push((name.to_owned(), Side::here(peer)));
         self
     }
 
     /// A program that does the same, and gives its own times for each of what a call handles.
     pub(crate) fn against_program(mut self, name: &str, program: Program) -> Self {
-        self.peers.push(Peer::program(name, program));
+        self.peers.push((name.to_owned(), Side::Program(program)));
         self
     }
 
@@ -128,8 +160,15 @@ pub(crate) fn run(entries: Vec<Entry>) -> Outcome<Vec<Measured>> {
     for Entry { name, build } in entries {
         eprintln!("measuring {name}");
         let failed = |error| format!("{name}: {error}");
-        let row = build().map_err(failed)?;
-        measured.extend(measure(row, &name, ROUND).map_err(failed)?);
+        let row = match build() {
+            Ok(row) => row,
+            Err(error) if error.is::<Skipped>() => {
+                eprintln!("  not measured: {error}");
+                continue;
+            }
+            Err(error) => return Err(failed(error).into()),
+        };
+        measured.extend(measure(row, &name).map_err(failed)?);
     }
     Ok(measured)
 }
@@ -137,26 +176,32 @@ pub(crate) fn run(entries: Vec<Entry>) -> Outcome<Vec<Measured>> {
 /// Rounds of each side; odd, so that the median is one of them.
 const ROUNDS: usize = 7;
 
-/// How long a round lasts, unless one call takes longer.
 const ROUND: Duration = Duration::from_millis(40);
+const ROUND_OF_PROGRAMS: Duration = Duration::from_millis(300);
+const PAUSE_OF_PROGRAMS: Duration = Duration::from_millis(300);
 
 /// One entry a peer, or one alone.
-fn measure(mut row: Row, name: &str, round: Duration) -> Outcome<Vec<Measured>> {
-    let our_calls = calibrate(&mut row.ours, round)?;
+fn measure(mut row: Row, name: &str) -> Outcome<Vec<Measured>> {
+    let Row { round, pause, .. } = row;
+    let mut ours = std::mem::replace(&mut row.ours, Side::here(|| Ok(())));
     let mut peers = std::mem::take(&mut row.peers);
-    for peer in &mut peers {
+    ours.prepare(round)?;
+    for (_, peer) in &mut peers {
         peer.prepare(round)?;
     }
     let scaling = probe::two_thread_scaling();
-    let (mut ours, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);
+    let (mut our_seconds, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);
+    let side = |side: &mut Side| {
+        std::thread::sleep(pause);
+        side.round(round, |seconds| row.for_each(seconds))
+    };
     for _ in 0..ROUNDS {
-        let seconds = seconds_per_call(&mut row.ours, our_calls)?;
-        ours.push(row.for_each(seconds));
-        for (peer, seconds) in peers.iter_mut().zip(&mut theirs) {
-            seconds.push(peer.round(round, |seconds| row.for_each(seconds))?);
+        our_seconds.push(side(&mut ours)?);
+        for ((_, peer), seconds) in peers.iter_mut().zip(&mut theirs) {
+            seconds.push(side(peer)?);
         }
     }
-    let ours = row.in_unit(median(ours).ok_or("no round was run")?);
+    let ours = row.in_unit(median(our_seconds).ok_or("no round was run")?);
     let measured = |peer: Option<f64>, peer_name: Option<String>| Measured {
         name: name.to_owned(),
         ours,
@@ -171,32 +216,8 @@ fn measure(mut row: Row, name: &str, round: Duration) -> Outcome<Vec<Measured>> 
     }
     let sides = peers.into_iter().zip(theirs);
     Ok(sides
-        .map(|(peer, seconds)| measured(median(seconds).map(|seconds| row.in_unit(seconds)), Some(peer.name)))
+        .map(|((name, _), seconds)| measured(median(seconds).map(|seconds| row.in_unit(seconds)), Some(name)))
         .collect())
-}
-
-/// How many calls last as long as a round. Also warms up caches, pools and lazy set-up.
-pub(crate) fn calibrate(routine: &mut Routine, round: Duration) -> Outcome<u32> {
-    routine()?;
-    let mut calls = 1;
-    loop {
-        let seconds = seconds_per_call(routine, calls)?;
-        let wanted = round.as_secs_f64() / seconds;
-        if f64::from(calls) * 4.0 >= wanted {
-            return Ok(wanted.clamp(1.0, 1e9) as u32);
-        }
-        calls = calls.saturating_mul(4);
-    }
-}
-
-pub(crate) fn seconds_per_call(routine: &mut Routine, calls: u32) -> Outcome<f64> {
-    let started = Instant::now();
-    for _ in 0..calls {
-        routine()?;
-    }
-    // A clock that is too coarse to see the calls must not give a rate that is infinite.
-    let elapsed = started.elapsed().max(Duration::from_nanos(1));
-    Ok(elapsed.as_secs_f64() / f64::from(calls))
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -256,6 +277,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_is_skipped_leaves_the_others() {
+        let skipped = Entry::new("train/mlp/other", || Err(Skipped("there is no other".to_owned()).into()));
+        let quick = Entry::new("a/b", || Ok(Row::new(Time::Nanoseconds, || Ok(()))));
+        let measured = run(vec![skipped, quick]).unwrap();
+        let names: Vec<_> = measured.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["a/b"]);
+    }
+
+    #[test]
     fn sides_alternate_and_the_ratio_is_ours_by_the_peers() {
         let calls = Rc::new(RefCell::new(String::new()));
         let side = |letter, milliseconds| {
@@ -267,7 +297,8 @@ mod tests {
             }
         };
         let row = Row::new(Time::Milliseconds, side('o', 4)).per(2, "half").against("other", side('p', 16));
-        let measured = measure(row, "a/b", Duration::from_millis(1)).unwrap().remove(0);
+        let row = Row { round: Duration::from_millis(1), ..row };
+        let measured = measure(row, "a/b").unwrap().remove(0);
         let rounds = "op".repeat(ROUNDS);
         assert!(calls.borrow().ends_with(&rounds), "{calls:?}");
         assert_eq!((measured.unit.as_str(), measured.peer_name.as_deref()), ("ms/half", Some("other")));

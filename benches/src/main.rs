@@ -4,10 +4,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its user there")]
 
 mod harness;
+mod networks;
 mod peer;
 mod probe;
 mod report;
 mod rows;
+mod side;
+mod stepper;
 
 use std::error::Error;
 use std::path::Path;
@@ -32,18 +35,21 @@ fn free_a_large_block() {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let name = arguments.next().unwrap_or_default();
-    // `cargo xtask bench --peers` gives where they are.
-    let peers = match arguments.collect::<Vec<_>>().as_slice() {
-        [] => Peers::default(),
-        [burn, python, script] => {
-            Peers { burn: Some(burn.into()), flax: Some((python.into(), script.into())) }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (name, peers) = match *arguments.as_slice() {
+        // One of the programs that rows are about: see `networks::program`.
+        [networks::program::COMMAND, network, file] => {
+            return networks::program::run(network, Path::new(file));
         }
+        [] => ("", Peers::default()),
+        [name] => (name, Peers::default()),
+        // `cargo xtask bench` gives where they are.
+        [name, peers] => (name, serde_json::from_str(peers)?),
         _ => return Err("usage: cargo xtask bench [NAME] [--peers]".into()),
     };
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench/results.json");
-    let selected = harness::select(rows::all(&peers), &name)?;
+    let selected = harness::select(rows::all(&peers), name)?;
     report::clear(&file)?;
     free_a_large_block();
     let measured = harness::run(selected)?;

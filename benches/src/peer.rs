@@ -1,51 +1,16 @@
-//! What a row is compared with: a routine of this program, or another program.
+//! The programs that rows are compared with.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{Outcome, Routine, calibrate, seconds_per_call};
+use serde::Deserialize;
 
-/// One side that is not ours.
-pub(crate) struct Peer {
-    pub(crate) name: String,
-    side: Side,
-}
+use crate::harness::{Outcome, Skipped};
 
-enum Side {
-    Here { routine: Routine, calls: u32 },
-    Program(Program),
-}
-
-impl Peer {
-    pub(crate) fn here(name: &str, routine: Routine) -> Self {
-        Self { name: name.to_owned(), side: Side::Here { routine, calls: 1 } }
-    }
-
-    pub(crate) fn program(name: &str, program: Program) -> Self {
-        Self { name: name.to_owned(), side: Side::Program(program) }
-    }
-
-    /// Finds out how many calls make a round, and warms up.
-    pub(crate) fn prepare(&mut self, round: Duration) -> Outcome {
-        match &mut self.side {
-            Side::Here { routine, calls } => *calls = calibrate(routine, round)?,
-            Side::Program(program) => drop(program.round(round)?),
-        }
-        Ok(())
-    }
-
-    /// Seconds for each of what a call handles; `for_each` divides those of a call.
-    pub(crate) fn round(&mut self, round: Duration, for_each: impl FnOnce(f64) -> f64) -> Outcome<f64> {
-        match &mut self.side {
-            Side::Here { routine, calls } => Ok(for_each(seconds_per_call(routine, *calls)?)),
-            Side::Program(program) => program.round(round),
-        }
-    }
-}
-
-/// A program of `benches/peers` that waits for rounds to run.
+/// A program of `benches/peers` that waits for rounds of an operation on a module to run.
 pub(crate) struct Program {
     child: Child,
     to: ChildStdin,
@@ -66,7 +31,7 @@ impl Program {
         }
     }
 
-    fn round(&mut self, round: Duration) -> Outcome<f64> {
+    pub(crate) fn round(&mut self, round: Duration) -> Outcome<f64> {
         writeln!(self.to, "{}", round.as_secs_f64())?;
         self.to.flush()?;
         Ok(self.line()?.trim().parse()?)
@@ -87,27 +52,67 @@ impl Drop for Program {
     }
 }
 
-/// Where the other frameworks are, if they are to run.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Peers {
-    /// The program of `benches/peers/burn`.
-    pub(crate) burn: Option<PathBuf>,
-    /// A Python that has Flax, and the script.
-    pub(crate) flax: Option<(PathBuf, PathBuf)>,
+/// Where a program is, or why it is nowhere.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Place {
+    /// The program and its first arguments.
+    Command(Vec<PathBuf>),
+    Missing(String),
 }
 
+/// Where the other frameworks are, as far as `cargo xtask bench` was to look for them.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Peers(BTreeMap<String, Place>);
+
 impl Peers {
+    /// A program that trains networks, with its first arguments.
+    pub(crate) fn training(&self, name: &str) -> Outcome<(PathBuf, Vec<PathBuf>)> {
+        match self.0.get(name) {
+            Some(Place::Command(words)) => {
+                let (program, arguments) = words.split_first().ok_or("an empty command")?;
+                Ok((program.clone(), arguments.to_vec()))
+            }
+            Some(Place::Missing(reason)) => Err(Skipped(reason.clone()).into()),
+            None => Err(Skipped(format!("{name} runs only with --peers")).into()),
+        }
+    }
+
     pub(crate) fn start_burn(&self, operation: &str, model: &str) -> Outcome<Option<Program>> {
-        let start = |burn: &PathBuf| Program::start(Command::new(burn).args([operation, model]));
-        self.burn.as_ref().map(start).transpose()
+        self.start("burn-graph", operation, model)
     }
 
     pub(crate) fn start_flax(&self, operation: &str, model: &str) -> Outcome<Option<Program>> {
-        let start = |(python, script): &(PathBuf, PathBuf)| {
-            let mut command = Command::new(python);
-            command.arg(script).args([operation, model]);
-            Program::start(command.env("JAX_PLATFORMS", "cpu").env("PYTHONDONTWRITEBYTECODE", "1"))
-        };
-        self.flax.as_ref().map(start).transpose()
+        self.start("flax-graph", operation, model)
+    }
+
+    /// `None` where there is none: the row is worth something without it.
+    fn start(&self, name: &str, operation: &str, model: &str) -> Outcome<Option<Program>> {
+        let Some(Place::Command(words)) = self.0.get(name) else { return Ok(None) };
+        let (program, arguments) = words.split_first().ok_or("an empty command")?;
+        let mut command = Command::new(program);
+        command.args(arguments).args([operation, model]);
+        command.env("JAX_PLATFORMS", "cpu").env("PYTHONDONTWRITEBYTECODE", "1");
+        Program::start(&mut command).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_not_there_says_why() {
+        let peers: Peers = serde_json::from_str(
+            r#"{"torch": {"command": ["python", "train.py"]}, "burn": {"missing": "it was not built"}}"#,
+        )
+        .unwrap();
+        assert_eq!(peers.training("torch").unwrap(), ("python".into(), vec!["train.py".into()]));
+        for (name, expected) in [("burn", "it was not built"), ("flax", "flax runs only with --peers")] {
+            let error = peers.training(name).unwrap_err();
+            assert!(error.is::<Skipped>(), "{error}");
+            assert_eq!(error.to_string(), expected);
+        }
+        assert!(peers.start_burn("clone", "mlp100").unwrap().is_none());
     }
 }

@@ -1,11 +1,16 @@
 //! Every row, one module for each group.
 
+mod allocator;
 mod call;
 mod file;
+mod frozen;
 mod graph;
 mod machine;
 mod network;
+mod operators;
+mod optimizer;
 mod random;
+mod train;
 mod vars;
 
 use crate::harness::Entry;
@@ -19,6 +24,11 @@ pub(crate) fn all(peers: &Peers) -> Vec<Entry> {
         graph::rows(peers),
         call::rows(),
         network::rows(),
+        operators::rows(),
+        frozen::rows(),
+        optimizer::rows(),
+        train::rows(peers),
+        allocator::rows(),
         file::rows(),
         machine::rows(),
     ]
@@ -38,7 +48,7 @@ mod tests {
         for entry in all(&Peers::default()) {
             let plain = |part: &str| {
                 !part.is_empty()
-                    && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                    && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
             };
             assert!(entry.name.contains('/') && entry.name.split('/').all(plain), "{}", entry.name);
             assert!(seen.insert(entry.name.clone()), "{} is there twice", entry.name);

@@ -2,14 +2,14 @@
 
 mod compare;
 
-use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::help::{self, Failure, Outcome};
+use crate::help::{self, Outcome, file_failure};
 use crate::process;
+use crate::python::{environment, execute};
 
 const HELP: &str = "\
 Regenerate the golden files in tests/golden/{jax,flax,safetensors} with the real JAX, Flax and safetensors.
@@ -26,8 +26,6 @@ Options:
 Environment:
   CANDLE_BRIDGE_PYTHON   The Python to make the environment with; python3 if absent
 ";
-
-const PYTHON_VARIABLE: &str = "CANDLE_BRIDGE_PYTHON";
 
 /// Each folder of golden files with the script that writes it.
 const FOLDERS: [(&str, &str); 4] = [
@@ -83,39 +81,6 @@ pub(crate) fn python() -> Outcome<PathBuf> {
     environment(&root.join("target/golden-venv"), &root.join("tests/golden/requirements.txt"))
 }
 
-/// The Python of a virtual environment that holds exactly what the requirements pin.
-fn environment(directory: &Path, requirements: &Path) -> Outcome<PathBuf> {
-    let python =
-        if cfg!(windows) { directory.join("Scripts/python.exe") } else { directory.join("bin/python") };
-    let wanted = read(requirements)?;
-    // Written last, so that an interrupted installation starts over.
-    let stamp = directory.join("installed.txt");
-    if python.exists() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    let base = env::var_os(PYTHON_VARIABLE).unwrap_or_else(|| "python3".into());
-    let mut create = Command::new(&base);
-    create.args(["-m", "venv", "--clear"]).arg(directory);
-    execute(&mut create, &base.to_string_lossy())?;
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]).arg(requirements);
-    execute(&mut install, "pip")?;
-    fs::write(&stamp, wanted).map_err(|error| file_failure(&stamp, &error))?;
-    Ok(python)
-}
-
-fn execute(command: &mut Command, name: &str) -> Outcome {
-    println!("{command:?}");
-    let status = command.stdin(Stdio::null()).status().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => help::failed(format!(
-            "{name} was not found: the golden files come from Python's JAX and Flax; install Python 3.11 or newer, \
-             or set {PYTHON_VARIABLE} to its path"
-        )),
-        _ => help::failed(format!("{name} does not start: {error}")),
-    })?;
-    if status.success() { Ok(()) } else { Err(help::failed(format!("{name} failed ({status})"))) }
-}
-
 /// Puts the fresh files in place of those stored, and removes stored ones that are no longer made.
 fn replace(stored: &Path, fresh: &Path) -> Outcome {
     fs::create_dir_all(stored).map_err(|error| file_failure(stored, &error))?;
@@ -141,24 +106,12 @@ fn read(path: &Path) -> Outcome<String> {
     fs::read_to_string(path).map_err(|error| file_failure(path, &error))
 }
 
-fn file_failure(path: &Path, error: &io::Error) -> Failure {
-    help::failed(format!("{}: {error}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn golden() -> PathBuf {
         process::root().join("tests/golden")
-    }
-
-    #[test]
-    fn a_missing_python_is_a_clear_failure() {
-        let failure = execute(&mut Command::new("no-such-python"), "no-such-python").unwrap_err();
-        let text = failure.to_string();
-        assert!(text.contains("no-such-python was not found"), "{text}");
-        assert!(text.contains(PYTHON_VARIABLE), "{text}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the commands say about themselves, and how they fail.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 /// Printed by `cargo xtask --help`.
 pub(crate) const OVERVIEW: &str = "\
@@ -44,6 +46,11 @@ pub(crate) fn usage(message: impl fmt::Display, usage: &'static str) -> Failure 
 
 pub(crate) fn failed(message: impl Into<String>) -> Failure {
     Failure::Failed(message.into())
+}
+
+/// What went wrong with a file.
+pub(crate) fn file_failure(path: &Path, error: &io::Error) -> Failure {
+    failed(format!("{}: {error}", path.display()))
 }
 
 /// The arguments of a command that takes flags and at most one name.

@@ -10,7 +10,9 @@ mod help;
 #[cfg(test)]
 mod invariants;
 mod layers;
+mod peers;
 mod process;
+mod python;
 mod test;
 
 use std::process::ExitCode;
