@@ -1,6 +1,9 @@
 use crate::support::{assert_close, check_gradient, device, gradient_of_sum, message, to_vec, values};
-use bridge_ops::{Error, linear};
-use candle_core::{DType, Tensor};
+use crate::twin::{
+    check_any_number_of_threads, check_fewer_instructions, check_not_finite, check_twin, with_gradients,
+};
+use bridge_ops::{Activation, Error, composition, linear, linear_with_activation};
+use candle_core::{DType, Shape, Tensor};
 
 /// `linear` by three loops.
 fn reference(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Vec<f64> {
@@ -124,12 +127,117 @@ fn gradient_of_sum_in_f32(function: impl Fn(&Tensor) -> bridge_ops::Result<Tenso
     gradient_of_sum(|x| Ok(function(x)?.to_dtype(DType::F32)?), x)
 }
 
+/// candle's product in f16 accumulates in f16, and a bias would be added to what is rounded already.
 #[test]
-fn half_precision_bias_rounds_as_a_half_precision_sum() {
-    let (x, kernel) = (values((50, 4), 1), values((4, 3), 2));
-    let [x, kernel, bias] = [x, kernel, values(3, 3)].map(|tensor| tensor.to_dtype(DType::BF16).unwrap());
-    let expected = x.matmul(&kernel).unwrap().broadcast_add(&bias).unwrap();
-    assert_eq!(to_vec(&linear(&x, &kernel, Some(&bias)).unwrap()), to_vec(&expected));
+fn half_precision_is_rounded_once() {
+    for dtype in [DType::BF16, DType::F16] {
+        let [x, kernel, bias] =
+            [values((50, 400), 1), values((400, 3), 2), values(3, 3)].map(|tensor| tensor.to_dtype(dtype).unwrap());
+        let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap();
+        let expected = linear(&wide(&x), &wide(&kernel), Some(&wide(&bias))).unwrap().to_dtype(dtype).unwrap();
+        let found = linear(&x, &kernel, Some(&bias)).unwrap();
+        match device().is_cpu() {
+            true => assert_eq!(to_vec(&found), to_vec(&expected)),
+            false => assert_close(&found, &to_vec(&expected), 1.0 / 128.0),
+        }
+    }
+}
+
+const ACTIVATIONS: [Activation; 10] = [
+    Activation::Relu,
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Elu { alpha: 0.7 },
+    Activation::LeakyRelu { negative_slope: 0.1 },
+    // These can not be computed from the output.
+    Activation::Elu { alpha: -0.7 },
+    Activation::LeakyRelu { negative_slope: -0.1 },
+    Activation::Gelu,
+    Activation::Softplus,
+    Activation::Abs,
+];
+
+#[test]
+fn kernels_compute_what_compositions_do() {
+    let shapes = |rows: &[usize], inputs: usize, outputs: usize| {
+        let x: Shape = [rows, &[inputs]].concat().into();
+        [x, (inputs, outputs).into(), outputs.into()]
+    };
+    let sizes: [(&[usize], usize, usize); 7] =
+        [(&[], 3, 2), (&[5], 4, 3), (&[0], 3, 2), (&[2, 3], 1, 1), (&[4], 70, 5), (&[3, 2, 11], 17, 33), (&[200], 150, 70)];
+    for (rows, inputs, outputs) in sizes {
+        let shapes = shapes(rows, inputs, outputs);
+        let scale = (inputs.max(rows.iter().product::<usize>()) as f64).max(2.0) * 2.0;
+        check_twin(
+            |inputs| linear(&inputs[0], &inputs[1], Some(&inputs[2])),
+            |inputs| composition::linear(&inputs[0], &inputs[1], Some(&inputs[2])),
+            &shapes,
+            scale,
+        );
+        check_twin(
+            |inputs| linear(&inputs[0], &inputs[1], None),
+            |inputs| composition::linear(&inputs[0], &inputs[1], None),
+            &shapes[..2],
+            scale,
+        );
+    }
+    for activation in ACTIVATIONS {
+        check_twin(
+            |inputs| linear_with_activation(&inputs[0], &inputs[1], Some(&inputs[2]), activation),
+            |inputs| activation.apply(&composition::linear(&inputs[0], &inputs[1], Some(&inputs[2]))?),
+            &shapes(&[9], 6, 20),
+            24.0,
+        );
+    }
+    check_fewer_instructions("linear::kernels_compute_what_compositions_do");
+}
+
+#[test]
+fn gradients_through_activations_are_right() {
+    for activation in ACTIVATIONS {
+        check_gradient(
+            |inputs| linear_with_activation(&inputs[0], &inputs[1], Some(&inputs[2]), activation),
+            &[values((3, 2), 1), values((2, 5), 2), values(5, 3)],
+        );
+        check_gradient(
+            |inputs| linear_with_activation(&inputs[0], &inputs[1].t()?, None, activation),
+            &[values((2, 3, 2), 4), values((5, 2), 5)],
+        );
+    }
+}
+
+#[test]
+fn what_is_not_finite_comes_out() {
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut numbers = to_vec(&values((3, 4), 1));
+        numbers[5] = value;
+        let x = Tensor::from_vec(numbers, (3, 4), &device()).unwrap();
+        for activation in [Activation::Relu, Activation::Tanh, Activation::LeakyRelu { negative_slope: 0.1 }] {
+            check_not_finite(
+                |inputs| linear_with_activation(&inputs[0], &inputs[1], Some(&inputs[2]), activation),
+                |inputs| activation.apply(&composition::linear(&inputs[0], &inputs[1], Some(&inputs[2]))?),
+                &[x.clone(), values((4, 20), 2), values(20, 3)],
+            );
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    check_any_number_of_threads("linear::any_number_of_threads_gives_the_same_bits", || {
+        let mut results = Vec::new();
+        for (rows, inputs, outputs) in [(128, 784, 512), (1000, 300, 10), (3, 1500, 700)] {
+            let inputs = [values((rows, inputs), 1), values((inputs, outputs), 2), values(outputs, 3)]
+                .map(|tensor| tensor.to_dtype(DType::F32).unwrap());
+            let (y, gradients) = with_gradients(
+                |inputs| linear_with_activation(&inputs[0], &inputs[1], Some(&inputs[2]), Activation::Relu),
+                &inputs,
+            );
+            results.push(y);
+            results.extend(gradients);
+        }
+        results
+    });
 }
 
 #[test]
@@ -152,7 +260,11 @@ fn wrong_arguments_are_errors_that_say_what_fits() {
     let error = linear(&values((2, 4), 1), &half, None).unwrap_err().to_string();
     assert!(error.starts_with("linear: `x` must have the dtype of `kernel`, found F"), "{error}");
     let half_bias = values(5, 1).to_dtype(DType::BF16).unwrap();
-    assert!(matches!(linear(&values((2, 4), 1), &kernel, Some(&half_bias)), Err(Error::Candle(_))));
+    let error = linear(&values((2, 4), 1), &kernel, Some(&half_bias)).unwrap_err();
+    assert!(matches!(error, Error::DType { argument: "bias", found: DType::BF16, .. }), "{error}");
+    let integers = kernel.to_dtype(DType::U32).unwrap();
+    let error = linear(&integers, &integers, None).unwrap_err();
+    assert!(matches!(error, Error::DType { argument: "kernel", found: DType::U32, .. }), "{error}");
 }
 
 #[test]

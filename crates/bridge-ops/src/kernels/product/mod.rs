@@ -171,7 +171,7 @@ impl<R: Real> Part<'_, R> {
     #[inline(always)]
     fn few_rows<I: Instructions>(self, blocks: &Blocks) {
         let (rows, width) = (self.rows.len(), self.columns.len().min(BLOCK));
-        let lengths = [rows * blocks.depth, rows * width, rows * width, 3 * blocks.depth.max(width)];
+        let lengths = [rows * blocks.depth, rows * width, rows * width, 3 * blocks.depth.max(width).max(rows)];
         let [left, part, sums, scratch] = rooms(self.buffer, lengths);
         for columns in steps(self.columns.clone(), width) {
             sums.fill(R::ZERO);
