@@ -252,7 +252,7 @@ fn refuses_what_does_not_fit_and_changes_nothing() {
     let text = one(&|update| update.formula = SGD);
     assert_eq!(text, "update_parameters: the formula remembers 0 tensors, found 2");
     let text =
-        one(&|update| update.memory[0] = Some(values((3, 2), 0).t().unwrap().to_dtype(DType::F32).unwrap()));
+        one(&|update| update.memory[0] = Some(values((3, 2), 0).to_dtype(DType::F32).unwrap().t().unwrap()));
     assert!(text.contains("contiguous"), "{text}");
     let text = one(&|update| update.memory[0] = update.memory[1].clone());
     assert!(text.contains("two tensors that are changed have one storage"), "{text}");
