@@ -131,10 +131,11 @@ fn gradient_of_sum_in_f32(function: impl Fn(&Tensor) -> bridge_ops::Result<Tenso
 #[test]
 fn half_precision_is_rounded_once() {
     for dtype in [DType::BF16, DType::F16] {
-        let [x, kernel, bias] =
-            [values((50, 400), 1), values((400, 3), 2), values(3, 3)].map(|tensor| tensor.to_dtype(dtype).unwrap());
+        let [x, kernel, bias] = [values((50, 400), 1), values((400, 3), 2), values(3, 3)]
+            .map(|tensor| tensor.to_dtype(dtype).unwrap());
         let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32).unwrap();
-        let expected = linear(&wide(&x), &wide(&kernel), Some(&wide(&bias))).unwrap().to_dtype(dtype).unwrap();
+        let expected =
+            linear(&wide(&x), &wide(&kernel), Some(&wide(&bias))).unwrap().to_dtype(dtype).unwrap();
         let found = linear(&x, &kernel, Some(&bias)).unwrap();
         match device().is_cpu() {
             true => assert_eq!(to_vec(&found), to_vec(&expected)),
@@ -163,8 +164,14 @@ fn kernels_compute_what_compositions_do() {
         let x: Shape = [rows, &[inputs]].concat().into();
         [x, (inputs, outputs).into(), outputs.into()]
     };
-    let sizes: [(&[usize], usize, usize); 7] =
-        [(&[], 3, 2), (&[5], 4, 3), (&[0], 3, 2), (&[2, 3], 1, 1), (&[4], 70, 5), (&[3, 2, 11], 17, 33), (&[200], 150, 70)];
+    let sizes: [(&[usize], usize, usize); 7] = [
+        (&[], 3, 2),
+        (&[5], 4, 3),
+        (&[2, 3], 1, 1),
+        (&[4], 70, 5),
+        (&[3, 2, 11], 17, 33),
+        (&[200], 150, 70),
+    ];
     for (rows, inputs, outputs) in sizes {
         let shapes = shapes(rows, inputs, outputs);
         let scale = (inputs.max(rows.iter().product::<usize>()) as f64).max(2.0) * 2.0;
@@ -192,6 +199,18 @@ fn kernels_compute_what_compositions_do() {
     check_fewer_instructions("linear::kernels_compute_what_compositions_do");
 }
 
+/// candle gives no gradient to a bias that it added to no row.
+#[test]
+fn no_rows_give_gradients_of_zero() {
+    let inputs = [values((0, 3), 1), values((3, 2), 2), values(2, 3)];
+    let (y, gradients) =
+        with_gradients(|inputs| linear(&inputs[0], &inputs[1], Some(&inputs[2])), &inputs);
+    assert_eq!(y.dims(), [0, 2]);
+    assert_eq!(gradients[0].dims(), [0, 3]);
+    assert_eq!(to_vec(&gradients[1]), [0.0; 6]);
+    assert_eq!(to_vec(&gradients[2]), [0.0; 2]);
+}
+
 #[test]
 fn gradients_through_activations_are_right() {
     for activation in ACTIVATIONS {
@@ -212,7 +231,8 @@ fn what_is_not_finite_comes_out() {
         let mut numbers = to_vec(&values((3, 4), 1));
         numbers[5] = value;
         let x = Tensor::from_vec(numbers, (3, 4), &device()).unwrap();
-        for activation in [Activation::Relu, Activation::Tanh, Activation::LeakyRelu { negative_slope: 0.1 }] {
+        for activation in [Activation::Relu, Activation::Tanh, Activation::LeakyRelu { negative_slope: 0.1 }]
+        {
             check_not_finite(
                 |inputs| linear_with_activation(&inputs[0], &inputs[1], Some(&inputs[2]), activation),
                 |inputs| activation.apply(&composition::linear(&inputs[0], &inputs[1], Some(&inputs[2]))?),

@@ -63,7 +63,10 @@ pub(crate) fn with_gradients(
         .iter()
         .enumerate()
         .map(|(position, variable)| {
-            gradients.get(variable).unwrap_or_else(|| panic!("no gradient for input {position}")).clone()
+            gradients
+                .get(variable)
+                .unwrap_or_else(|| panic!("no gradient for input {position} of {inputs:?}"))
+                .clone()
         })
         .collect();
     (result, gradients)

@@ -130,7 +130,8 @@ impl<R: Real> Part<'_, R> {
     fn tiles<I: Instructions>(self, blocks: &Blocks) {
         let depth = blocks.depth.next_multiple_of(GROUP);
         let lengths = [
-            blocks.rows.next_multiple_of(GROUP) * depth,
+            // A panel of columns has room for a group, whatever its height.
+            (blocks.rows.div_ceil(I::ROWS) * GROUP).max(blocks.rows) * depth,
             depth * blocks.columns,
             blocks.rows * blocks.columns,
             3 * blocks.depth.max(blocks.rows).max(blocks.columns),
@@ -171,7 +172,8 @@ impl<R: Real> Part<'_, R> {
     #[inline(always)]
     fn few_rows<I: Instructions>(self, blocks: &Blocks) {
         let (rows, width) = (self.rows.len(), self.columns.len().min(BLOCK));
-        let lengths = [rows * blocks.depth, rows * width, rows * width, 3 * blocks.depth.max(width).max(rows)];
+        let lengths =
+            [rows * blocks.depth, rows * width, rows * width, 3 * blocks.depth.max(width).max(rows)];
         let [left, part, sums, scratch] = rooms(self.buffer, lengths);
         for columns in steps(self.columns.clone(), width) {
             sums.fill(R::ZERO);
