@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "kernels write to memory whose tensors are looked after here")]
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, DType, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, Var};
 use half::{bf16, f16};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -120,7 +120,8 @@ pub struct ParameterUpdate {
     /// What the formula remembers, in order: contiguous, in the parameter's shape, f64 for an f64 parameter and f32 for all
     /// others. Changed in place.
     pub memory: [Option<Tensor>; 2],
-    /// Where the new value goes: contiguous, in shape and dtype of the parameter. `None` is replaced by a new tensor.
+    /// Where the new value goes: contiguous, in shape and dtype of the parameter. `None` is replaced by a new
+    /// tensor, which is a variable of candle's: gradients can be taken with respect to it without a copy.
     pub updated: Option<Tensor>,
 }
 
@@ -335,7 +336,7 @@ impl<'a, T: Element> Ready<'a, T> {
         let Some(mut values) = self.new else { return Ok(None) };
         // SAFETY: the steps wrote as many elements as the parameter has, which is at most the capacity.
         unsafe { values.set_len(update.parameter.elem_count()) };
-        Ok(Some(storage::tensor(values, update.parameter.shape())?))
+        Ok(Some(Var::from_vec(values, update.parameter.shape(), &Device::Cpu)?.into_inner()))
     }
 }
 

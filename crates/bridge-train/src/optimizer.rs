@@ -19,8 +19,8 @@ const STEP: &str = "step";
 /// bf16, f16 and f32 parameters and in f64 for f64, on the CPU in one pass over all parameters if the rule
 /// [has a kernel](UpdateRule::fused).
 ///
-/// Snapshots stay what they were: new values are new tensors. Their memory is that of the values before the last, if
-/// nobody has seen those outside of a differentiated call, so that a step allocates none.
+/// Snapshots stay what they were: new values are new tensors. A graph can begin at them without a copy; the memory of one
+/// that no graph and no reader was given is used again two steps later.
 ///
 /// ```
 /// use bridge_graph::{StatefulModule, value_and_grad};

@@ -135,6 +135,27 @@ fn a_value_that_was_seen_costs_one_allocation_of_its_size() {
     assert!(!following[3]);
 }
 
+#[test]
+fn gradients_are_taken_with_respect_to_new_values_without_a_copy_of_them() {
+    let _alone = alone();
+    let model = model(&[100, 100], DType::F32);
+    let gradients = gradients(&model);
+    let mut optimizer = Optimizer::for_module(AdamW::new(0.1), &model, true).unwrap();
+    for _ in 0..4 {
+        optimizer.step(&model, &gradients).unwrap();
+        let kernel = &model.layers[0].kernel;
+        let (_, bytes) = allocated(|| drop(kernel.track().unwrap()));
+        assert!(bytes < 1000, "{bytes}");
+        // What was handed out stays.
+        let tracking = kernel.track().unwrap();
+        let before = tracking.leaf().to_vec2::<f32>().unwrap();
+        for _ in 0..3 {
+            optimizer.step(&model, &gradients).unwrap();
+        }
+        assert_eq!(tracking.leaf().to_vec2::<f32>().unwrap(), before);
+    }
+}
+
 /// The least time of several, in seconds.
 fn least(times: usize, mut f: impl FnMut()) -> f64 {
     let time = |_| {

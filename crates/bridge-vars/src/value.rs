@@ -169,8 +169,10 @@ impl TensorValue {
             let tensor = self.0.tensor.detach().force_contiguous()?;
             *self = Self::new(tensor, false);
         }
-        if let Some(buffer) = Arc::get_mut(&mut self.0) {
-            // A graph that began at it keeps the old elements.
+        if let Some(buffer) = Arc::get_mut(&mut self.0)
+            && !buffer.leaf_is_tensor
+        {
+            // A graph that began at it keeps the old elements. A leaf with its storage was never handed out.
             buffer.leaf.take();
         }
         change(&self.0.tensor)
