@@ -104,16 +104,17 @@ pub fn gradients<'a>(
         });
     }
     let (mut store, collected) = bridge_ops::collect_gradients(&tensors, || loss.backward())?;
-    let found = tensors.iter().zip(collected).map(|(leaf, collected)| match (collected, store.remove(leaf)) {
-        (Some(collected), Some(rest)) => {
-            let sum = (&collected.gradient + rest)?;
-            collected.home.give_back(&collected.gradient);
-            Ok(Some(Value::owned(sum)))
-        }
-        (Some(collected), None) => Ok(Some(collected.into())),
-        // candle's gradients can hold on to the graph.
-        (None, rest) => Ok(rest.map(|gradient| gradient.detach().into())),
-    });
+    let found =
+        tensors.iter().zip(collected).map(|(leaf, collected)| match (collected, store.remove(leaf)) {
+            (Some(collected), Some(rest)) => {
+                let sum = (&collected.gradient + rest)?;
+                collected.home.give_back(&collected.gradient);
+                Ok(Some(Value::owned(sum)))
+            }
+            (Some(collected), None) => Ok(Some(collected.into())),
+            // candle's gradients can hold on to the graph.
+            (None, rest) => Ok(rest.map(|gradient| gradient.detach().into())),
+        });
     let found: Vec<Option<Value>> = found.collect::<Result<_>>()?;
     let mut gradients = State::default();
     let mut missing = Vec::new();

@@ -426,7 +426,14 @@ impl From<Collected> for Value {
         let tensor = collected.gradient;
         let (form, leaf, exposed) = (TensorForm::from(&tensor), OnceLock::new(), false.into());
         let home = Some(collected.home);
-        Self::Tensor(TensorValue(Arc::new(Buffer { form, tensor, leaf, leaf_is_tensor: false, exposed, home })))
+        Self::Tensor(TensorValue(Arc::new(Buffer {
+            form,
+            tensor,
+            leaf,
+            leaf_is_tensor: false,
+            exposed,
+            home,
+        })))
     }
 }
 impl From<Key> for Value {
