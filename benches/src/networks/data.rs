@@ -2,8 +2,8 @@
 //!
 //! - the parameters under their paths, in Flax's layout: dense `kernel` is `[in, out]`, convolution `kernel` is
 //!   `[height, width, in, out]`, `bias` and `scale` are `[out]`, an embedding is `[rows, width]`; all f32;
-//! - `inputs`, `[4, ...]`: the batches, images as `[batch, height, width, channels]`, words as i64;
-//! - `labels`, `[4, batch]`, i64 in 0..10; `minilm` has none.
+//! - `inputs`, `[20, ...]`: the batches, images as `[batch, height, width, channels]`, words as i64;
+//! - `labels`, `[20, batch]`, i64 in 0..10; `minilm` has none.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,9 @@ use candle_core::{DType, Device, Tensor};
 use super::{Cnn, MiniLm, Mlp, Network, Transformer};
 use crate::harness::Outcome;
 
-/// The steps take them in turn.
-pub(crate) const BATCHES: usize = 4;
+/// One for each of the steps whose losses are compared: on examples that were learnt before, losses are small, and the
+/// last bits of the arithmetic show in them. Later steps begin again.
+pub(crate) const BATCHES: usize = 20;
 
 /// Writes the file of a network by its name, and gives its place.
 pub(crate) fn file(network: &str) -> Outcome<PathBuf> {
