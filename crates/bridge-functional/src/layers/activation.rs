@@ -47,18 +47,24 @@ impl Activation {
     /// # Errors
     /// If `x` is not a float tensor.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Relu => bridge_ops::relu(x),
-            Self::Gelu => bridge_ops::gelu(x),
-            Self::GeluExact => bridge_ops::gelu_exact(x),
-            Self::Silu => bridge_ops::silu(x),
-            Self::Sigmoid => bridge_ops::sigmoid(x),
-            Self::Tanh => bridge_ops::tanh(x),
-            Self::Softplus => bridge_ops::softplus(x),
-            Self::Elu => bridge_ops::elu(x, 1.0),
-            Self::LeakyRelu => bridge_ops::leaky_relu(x, 0.01),
-            Self::Abs => bridge_ops::abs(x),
-        }?)
+        Ok(bridge_ops::Activation::from(*self).apply(x)?)
+    }
+}
+
+impl From<Activation> for bridge_ops::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Relu => Self::Relu,
+            Activation::Gelu => Self::Gelu,
+            Activation::GeluExact => Self::GeluExact,
+            Activation::Silu => Self::Silu,
+            Activation::Sigmoid => Self::Sigmoid,
+            Activation::Tanh => Self::Tanh,
+            Activation::Softplus => Self::Softplus,
+            Activation::Elu => Self::Elu { alpha: 1.0 },
+            Activation::LeakyRelu => Self::LeakyRelu { negative_slope: 0.01 },
+            Activation::Abs => Self::Abs,
+        }
     }
 }
 

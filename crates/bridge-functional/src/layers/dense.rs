@@ -1,8 +1,10 @@
+use bridge_ops::{linear, linear_with_activation};
 use bridge_random::Initializer;
 use bridge_vars::{Name, Result, VariableInitializer};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::Activation;
 use crate::{FunctionalModule, Scope};
 
 /// A linear map of the last dimension: `y = x kernel + bias`, with Flax's names, shapes and initial values.
@@ -26,6 +28,9 @@ pub struct Dense {
     pub features: usize,
     /// Whether a bias is added.
     pub use_bias: bool,
+    /// What is applied to each element of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
     /// How the kernel starts.
     pub kernel_init: VariableInitializer,
     /// How the bias starts.
@@ -39,13 +44,30 @@ impl Dense {
     /// With a bias, a kernel of `lecun_normal` and a bias of zeros, in f32.
     pub fn new(features: usize) -> Self {
         let (kernel_init, bias_init) = (Initializer::lecun_normal().into(), Initializer::Zeros.into());
-        Self { features, use_bias: true, kernel_init, bias_init, param_dtype: DType::F32 }
+        Self { features, use_bias: true, activation: None, kernel_init, bias_init, param_dtype: DType::F32 }
     }
 
     /// Without a bias.
     #[must_use]
     pub fn without_bias(self) -> Self {
         Self { use_bias: false, ..self }
+    }
+
+    /// With an activation, which is cheaper than one that is called on the result: see
+    /// [`bridge_ops::linear_with_activation`].
+    ///
+    /// ```
+    /// use bridge_functional::{Activation, Dense, FunctionalModule};
+    /// use bridge_random::key;
+    /// use candle_core::{DType, Device, Tensor};
+    /// let x = Tensor::ones((5, 2), DType::F32, &Device::Cpu)?;
+    /// let (y, _) = Dense::new(3).activation(Activation::Relu).init_with_output(key(0), &x)?;
+    /// assert!(y.min_all()?.to_scalar::<f32>()? >= 0.);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    #[must_use]
+    pub fn activation(self, activation: Activation) -> Self {
+        Self { activation: Some(activation), ..self }
     }
 
     /// With parameters of another dtype.
@@ -89,6 +111,9 @@ impl FunctionalModule for Dense {
             )?),
             false => None,
         };
-        Ok(bridge_ops::linear(x, &kernel, bias.as_ref())?)
+        Ok(match self.activation {
+            Some(activation) => linear_with_activation(x, &kernel, bias.as_ref(), activation.into()),
+            None => linear(x, &kernel, bias.as_ref()),
+        }?)
     }
 }

@@ -100,8 +100,8 @@ impl Function for LeakyRelu {
     #[inline(always)]
     fn pull_back<R: Real, I: Instructions>(self, y: R, gradient: R) -> R {
         // NaN is not from 0 on.
-        let below = y.is_sign_negative() || !(y >= R::ZERO);
-        if below { gradient * R::real(self.negative_slope) } else { gradient }
+        let above = y >= R::ZERO && !y.is_sign_negative();
+        if above { gradient } else { gradient * R::real(self.negative_slope) }
     }
 }
 

@@ -45,7 +45,7 @@ impl<T: Element> Numbers<T::Wide, 2> for Examples<'_, T> {
         }
         let logits = &mut room[..self.classes];
         for logit in logits.iter_mut() {
-            *logit = *logit - largest;
+            *logit -= largest;
         }
         let even = total::<_, I>(logits) * T::Wide::real(self.smoothing / self.classes as f64);
         sum.logarithm() - chosen * T::Wide::real(1.0 - self.smoothing) - even
@@ -67,7 +67,7 @@ impl<T: Element> Rows<T::Wide, 1> for Backward<'_, T> {
         let Some(label) = examples.label(row) else { return room.fill(T::Wide::ZERO) };
         load(examples.logits(row), room, -T::Wide::INFINITY);
         probabilities::<_, I>(room);
-        room[label] = room[label] - T::Wide::real(1.0 - examples.smoothing);
+        room[label] -= T::Wide::real(1.0 - examples.smoothing);
         let even = T::Wide::real(examples.smoothing / examples.classes as f64);
         let gradient =
             if let [gradient] = self.gradient { *gradient } else { self.gradient[row] } * self.factor;

@@ -5,7 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::lanes::Lanes;
 use super::simd::Instructions;
@@ -43,6 +43,8 @@ pub(crate) trait Real:
     + Div<Output = Self>
     + Neg<Output = Self>
     + AddAssign
+    + SubAssign
+    + MulAssign
     + PartialOrd
 {
     const ZERO: Self;

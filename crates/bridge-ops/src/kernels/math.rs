@@ -17,7 +17,7 @@ use super::simd::Instructions;
 pub(crate) fn exponential<I: Instructions>(x: f32) -> f32 {
     let (r, n) = reduced::<I>(x, -104.0);
     let mut p = 1.987_569_2e-4_f32;
-    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p.times_plus::<I>(r, coefficient);
     }
     let p = p.times_plus::<I>(r * r, r + 1.0);

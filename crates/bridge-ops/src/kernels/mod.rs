@@ -4,7 +4,6 @@ use candle_core::Tensor;
 use std::sync::OnceLock;
 
 pub(crate) mod activation;
-pub(crate) mod column_sums;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
 pub(crate) mod element;

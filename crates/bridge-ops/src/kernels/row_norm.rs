@@ -4,7 +4,6 @@
 
 use std::mem::MaybeUninit;
 
-use super::column_sums::add_parts;
 use super::element::{Element, Real, scratch};
 use super::parallel;
 use super::product::rooms;
@@ -187,5 +186,18 @@ impl<T: Element> Kernel for Block<'_, T> {
                 put::<T>(&result[..columns], out, &mut narrow);
             }
         });
+    }
+}
+
+/// Adds up consecutive parts of `width` numbers in pairs. The sums are in the first part after it.
+fn add_parts<R: Real>(parts: &mut [R], width: usize) {
+    let mut count = parts.len().checked_div(width).unwrap_or(0);
+    while count > 1 {
+        let half = count.div_ceil(2);
+        let (first, second) = parts.split_at_mut(half * width);
+        for (sum, &value) in first.iter_mut().zip(&second[..(count - half) * width]) {
+            *sum += value;
+        }
+        count = half;
     }
 }

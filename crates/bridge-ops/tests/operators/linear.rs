@@ -164,14 +164,8 @@ fn kernels_compute_what_compositions_do() {
         let x: Shape = [rows, &[inputs]].concat().into();
         [x, (inputs, outputs).into(), outputs.into()]
     };
-    let sizes: [(&[usize], usize, usize); 7] = [
-        (&[], 3, 2),
-        (&[5], 4, 3),
-        (&[2, 3], 1, 1),
-        (&[4], 70, 5),
-        (&[3, 2, 11], 17, 33),
-        (&[200], 150, 70),
-    ];
+    let sizes: [(&[usize], usize, usize); 7] =
+        [(&[], 3, 2), (&[5], 4, 3), (&[2, 3], 1, 1), (&[4], 70, 5), (&[3, 2, 11], 17, 33), (&[200], 150, 70)];
     for (rows, inputs, outputs) in sizes {
         let shapes = shapes(rows, inputs, outputs);
         let scale = (inputs.max(rows.iter().product::<usize>()) as f64).max(2.0) * 2.0;
@@ -203,8 +197,7 @@ fn kernels_compute_what_compositions_do() {
 #[test]
 fn no_rows_give_gradients_of_zero() {
     let inputs = [values((0, 3), 1), values((3, 2), 2), values(2, 3)];
-    let (y, gradients) =
-        with_gradients(|inputs| linear(&inputs[0], &inputs[1], Some(&inputs[2])), &inputs);
+    let (y, gradients) = with_gradients(|inputs| linear(&inputs[0], &inputs[1], Some(&inputs[2])), &inputs);
     assert_eq!(y.dims(), [0, 2]);
     assert_eq!(gradients[0].dims(), [0, 3]);
     assert_eq!(to_vec(&gradients[1]), [0.0; 6]);

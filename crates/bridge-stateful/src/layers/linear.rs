@@ -1,15 +1,18 @@
 use bridge_graph::{Rngs, StatefulModule, observe};
+use bridge_ops::{linear, linear_with_activation};
 use bridge_random::Initializer;
 use bridge_vars::{Param, Result, VariableInitializer};
 use candle_core::Tensor;
 
-use super::candle_module;
+use super::{Activation, candle_module};
 
 /// How a [`Linear`] is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearConfig {
     /// Whether a bias is added.
     pub use_bias: bool,
+    /// What is applied to each element of the result.
+    pub activation: Option<Activation>,
     /// How the kernel starts.
     pub kernel_init: VariableInitializer,
     /// How the bias starts.
@@ -20,7 +23,7 @@ impl Default for LinearConfig {
     /// With a bias, a kernel of `lecun_normal` and a bias of zeros.
     fn default() -> Self {
         let (kernel_init, bias_init) = (Initializer::lecun_normal().into(), Initializer::Zeros.into());
-        Self { use_bias: true, kernel_init, bias_init }
+        Self { use_bias: true, activation: None, kernel_init, bias_init }
     }
 }
 
@@ -45,6 +48,9 @@ pub struct Linear {
     pub kernel: Param,
     /// What is added, `[outputs]`.
     pub bias: Option<Param>,
+    /// What is applied to each element of the result.
+    #[module(static)]
+    pub activation: Option<Activation>,
 }
 
 impl Linear {
@@ -67,7 +73,24 @@ impl Linear {
             true => Some(rngs.param(&config.bias_init, outputs)?),
             false => None,
         };
-        Ok(Self { kernel, bias })
+        Ok(Self { kernel, bias, activation: config.activation })
+    }
+
+    /// With an activation, which is cheaper than one that is called on the result: see
+    /// [`bridge_ops::linear_with_activation`].
+    ///
+    /// ```
+    /// use bridge_graph::Rngs;
+    /// use bridge_stateful::{Activation, Linear};
+    /// use candle_core::{DType, Device, Tensor};
+    /// let linear = Linear::new(2, 3, &Rngs::new(0))?.with_activation(Activation::Relu);
+    /// let y = linear.forward(&Tensor::ones((5, 2), DType::F32, &Device::Cpu)?)?;
+    /// assert!(y.min_all()?.to_scalar::<f32>()? >= 0.);
+    /// # Ok::<(), bridge_vars::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation: Some(activation), ..self }
     }
 
     /// `x` of shape `[.., inputs]`; the result has shape `[.., outputs]`.
@@ -77,7 +100,11 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         observe(self, x, || {
             let bias = self.bias.as_ref().map(|bias| bias.value()).transpose()?;
-            Ok(bridge_ops::linear(x, &self.kernel.value()?, bias.as_ref())?)
+            let kernel = self.kernel.value()?;
+            Ok(match self.activation {
+                Some(activation) => linear_with_activation(x, &kernel, bias.as_ref(), activation.into()),
+                None => linear(x, &kernel, bias.as_ref()),
+            }?)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_bridge::functional;
 use candle_bridge::prelude::*;
-use candle_bridge::stateful::{BatchNorm, BatchNormConfig, Dropout, Linear};
+use candle_bridge::stateful::{Activation, BatchNorm, BatchNormConfig, Dropout, Linear};
 use serde::{Deserialize, Serialize};
 
 const DROPOUT: f64 = 0.3;
@@ -25,7 +25,7 @@ impl StatefulNetwork {
             first: Linear::new(64, 128, rngs)?,
             norm: BatchNorm::with_config(128, &norm, rngs)?,
             dropout: Dropout::new(DROPOUT, rngs)?,
-            second: Linear::new(128, 64, rngs)?,
+            second: Linear::new(128, 64, rngs)?.with_activation(Activation::Relu),
             output: Linear::new(64, 10, rngs)?,
         })
     }
@@ -33,8 +33,9 @@ impl StatefulNetwork {
 
 impl Module for StatefulNetwork {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let x = x.apply(&self.first)?.apply(&self.norm)?.relu()?.apply(&self.dropout)?;
-        x.apply(&self.second)?.relu()?.apply(&self.output)
+        let x = x.apply(&self.first)?.apply(&self.norm)?;
+        let x = x.apply(&Activation::Relu)?.apply(&self.dropout)?;
+        x.apply(&self.second)?.apply(&self.output)
     }
 }
 
@@ -47,9 +48,10 @@ impl FunctionalModule for FunctionalNetwork {
 
     fn call(&self, scope: &Scope, x: &Tensor) -> Result<Tensor> {
         let x = scope.call(&functional::Dense::new(128), x)?;
-        let x = scope.call(&functional::BatchNorm::new().momentum(MOMENTUM), &x)?.relu()?;
+        let x = scope.call(&functional::BatchNorm::new().momentum(MOMENTUM), &x)?;
+        let x = functional::Activation::Relu.forward(&x)?;
         let x = scope.call(&functional::Dropout::new(DROPOUT), &x)?;
-        let x = scope.call(&functional::Dense::new(64), &x)?.relu()?;
+        let x = scope.call(&functional::Dense::new(64).activation(functional::Activation::Relu), &x)?;
         scope.call(&functional::Dense::new(10), &x)
     }
 }

@@ -30,6 +30,7 @@ pub(crate) struct Matrix<'a, T> {
 
 impl<'a, T: Element> Matrix<'a, T> {
     /// A matrix whose rows lie one after the other.
+    #[cfg(test)]
     pub(crate) fn contiguous(values: &'a [T], rows: usize, columns: usize) -> Result<Self> {
         Self::strided(values, [rows, columns], [columns, 1])
     }
@@ -113,10 +114,6 @@ impl<'a, T: Element> PulledBack<'a, T> {
     /// Both matrices have the same shape, with their rows one after the other.
     pub(crate) fn new(gradient: Matrix<'a, T>, output: Matrix<'a, T>, epilogue: Epilogue) -> Self {
         Self { gradient, output, epilogue }
-    }
-
-    pub(crate) fn transposed(self) -> Self {
-        Self { gradient: self.gradient.transposed(), output: self.output.transposed(), ..self }
     }
 }
 
