@@ -70,8 +70,8 @@ pub fn all_finite(tensors: &[Tensor]) -> Result<Vec<bool>> {
     .into_iter();
     let finite = |tensor: &Tensor| match tensor.device().is_cpu() {
         true => Ok(found.next().unwrap_or(true)),
-        // Only of finite numbers.
-        false => Ok((tensor - tensor)?.abs()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? == 0.),
+        // 0 times anything else is not a number.
+        false => Ok(tensor.affine(0., 0.)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? == 0.),
     };
     tensors.iter().map(finite).collect()
 }
