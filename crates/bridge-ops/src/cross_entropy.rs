@@ -2,7 +2,7 @@
 
 use crate::kernels::cross_entropy::{Backward, Examples, IGNORED};
 use crate::kernels::element::{Element, Real};
-use crate::kernels::rows::{numbers_written, rows_written, total};
+use crate::kernels::rows::{numbers_written, rows_written, sum};
 use crate::kernels::storage::{tensor, with_elements};
 use crate::labels::{Labels, checked};
 use crate::operator::{Argument, Fused, apply};
@@ -212,7 +212,7 @@ impl Fused for Operator {
         let elements = logits.elements::<T>()?;
         let losses = numbers_written(examples, classes, &self.examples(&elements, classes));
         let (losses, shape) = match self.counted {
-            Some(counted) => (vec![total(&losses) / T::Wide::real(counted as f64)], ().into()),
+            Some(counted) => (vec![sum(&losses) / T::Wide::real(counted as f64)], ().into()),
             None => {
                 (losses, logits.layout.dims().split_last().map_or(&[][..], |(_, leading)| leading).into())
             }

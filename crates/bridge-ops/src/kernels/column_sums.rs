@@ -173,7 +173,9 @@ impl<R: Real, V: Values<R>> Kernel for Piece<'_, V, R> {
             }
             while start < end {
                 let row = self.values.piece::<I>(start, length.min(end - start), first);
-                self.sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value);
+                for (sum, &value) in self.sums.iter_mut().zip(row) {
+                    *sum += value;
+                }
                 start += self.width;
             }
         });

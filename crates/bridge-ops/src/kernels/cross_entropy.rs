@@ -44,8 +44,10 @@ impl<T: Element> Numbers<T::Wide, 2> for Examples<'_, T> {
             return sum.logarithm() - chosen;
         }
         let logits = &mut room[..self.classes];
-        logits.iter_mut().for_each(|logit| *logit = *logit - largest);
-        let even = total(logits) * T::Wide::real(self.smoothing / self.classes as f64);
+        for logit in logits.iter_mut() {
+            *logit = *logit - largest;
+        }
+        let even = total::<_, I>(logits) * T::Wide::real(self.smoothing / self.classes as f64);
         sum.logarithm() - chosen * T::Wide::real(1.0 - self.smoothing) - even
     }
 }

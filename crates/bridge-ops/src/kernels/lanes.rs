@@ -23,6 +23,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(from: *const Self::Scalar) -> Self;
     unsafe fn store(self, to: *mut Self::Scalar);
     unsafe fn plus(self, other: Self) -> Self;
+    /// `self` where it is larger, else `other`, also where one is NaN.
+    unsafe fn larger(self, other: Self) -> Self;
     /// `self * factor + term`.
     unsafe fn times_plus(self, factor: Self, term: Self) -> Self;
 }
@@ -54,6 +56,11 @@ impl<R: Real> Lanes for Quad<R> {
         Self(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
     }
     #[inline(always)]
+    unsafe fn larger(self, other: Self) -> Self {
+        let larger = |one: R, other: R| if one > other { one } else { other };
+        Self(std::array::from_fn(|lane| larger(self.0[lane], other.0[lane])))
+    }
+    #[inline(always)]
     unsafe fn times_plus(self, factor: Self, term: Self) -> Self {
         Self(std::array::from_fn(|lane| self.0[lane].times_plus::<Portable>(factor.0[lane], term.0[lane])))
     }
@@ -61,7 +68,7 @@ impl<R: Real> Lanes for Quad<R> {
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! lanes {
-    ($vector:ident, $scalar:ty, $count:literal, $splat:ident, $load:ident, $store:ident, $plus:ident, $times_plus:ident) => {
+    ($vector:ident, $scalar:ty, $count:literal, $splat:ident, $load:ident, $store:ident, $plus:ident, $larger:ident, $times_plus:ident) => {
         impl Lanes for std::arch::x86_64::$vector {
             type Scalar = $scalar;
             const COUNT: usize = $count;
@@ -87,6 +94,11 @@ macro_rules! lanes {
                 unsafe { std::arch::x86_64::$plus(self, other) }
             }
             #[inline(always)]
+            unsafe fn larger(self, other: Self) -> Self {
+                // SAFETY: see `splat`. The instruction gives the second where one is NaN.
+                unsafe { std::arch::x86_64::$larger(self, other) }
+            }
+            #[inline(always)]
             unsafe fn times_plus(self, factor: Self, term: Self) -> Self {
                 // SAFETY: see `splat`.
                 unsafe { std::arch::x86_64::$times_plus(self, factor, term) }
@@ -96,10 +108,50 @@ macro_rules! lanes {
 }
 
 #[cfg(target_arch = "x86_64")]
-lanes!(__m256, f32, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps);
+lanes!(
+    __m256,
+    f32,
+    8,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_add_ps,
+    _mm256_max_ps,
+    _mm256_fmadd_ps
+);
 #[cfg(target_arch = "x86_64")]
-lanes!(__m256d, f64, 4, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_fmadd_pd);
+lanes!(
+    __m256d,
+    f64,
+    4,
+    _mm256_set1_pd,
+    _mm256_loadu_pd,
+    _mm256_storeu_pd,
+    _mm256_add_pd,
+    _mm256_max_pd,
+    _mm256_fmadd_pd
+);
 #[cfg(target_arch = "x86_64")]
-lanes!(__m512, f32, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps);
+lanes!(
+    __m512,
+    f32,
+    16,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_max_ps,
+    _mm512_fmadd_ps
+);
 #[cfg(target_arch = "x86_64")]
-lanes!(__m512d, f64, 8, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd, _mm512_fmadd_pd);
+lanes!(
+    __m512d,
+    f64,
+    8,
+    _mm512_set1_pd,
+    _mm512_loadu_pd,
+    _mm512_storeu_pd,
+    _mm512_add_pd,
+    _mm512_max_pd,
+    _mm512_fmadd_pd
+);

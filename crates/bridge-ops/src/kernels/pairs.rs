@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 
 use super::element::{BLOCK, Element, Real, scratch};
-use super::rows::total;
+use super::rows::{sum, total};
 use super::simd::{Instructions, Kernel, dispatch};
 use super::storage::{Written, parallel_written};
 
@@ -126,7 +126,7 @@ impl<'a, T: Element, P: Pair> Pairs<'a, T, P> {
                 dispatch(Sum(self.part(start, SUMMED.min(self.predictions.len() - start))))
             })
         });
-        total(&sums)
+        sum(&sums)
     }
 
     /// The gradient of the predictions or, with `TARGETS`, of the targets. There is a gradient for each pair, or one for all.
@@ -190,7 +190,7 @@ impl<T: Element, P: Pair> Kernel for Sum<'_, T, P> {
             for ((loss, &prediction), &target) in losses.iter_mut().zip(predictions).zip(targets) {
                 *loss = self.0.loss.value::<_, I>(prediction, target);
             }
-            sum += total(losses);
+            sum += total::<_, I>(losses);
         }
         sum
     }

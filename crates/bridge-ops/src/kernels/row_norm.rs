@@ -30,18 +30,20 @@ impl<R: Real> Norm<'_, R> {
     /// Loads a row, takes its mean off where that is wanted, and returns what it is to be multiplied with. The padding
     /// stays zero.
     #[inline(always)]
-    fn load<T: Element<Wide = R>>(&self, row: &[T], room: &mut [R], squares: &mut [R]) -> R {
+    fn load<T: Element<Wide = R>, I: Instructions>(&self, row: &[T], room: &mut [R], squares: &mut [R]) -> R {
         let count = R::real(self.columns as f64);
         load(row, room, R::ZERO);
         if self.centered {
-            let mean = total(room) / count;
-            room.iter_mut().for_each(|value| *value = *value - mean);
+            let mean = total::<_, I>(room) / count;
+            for value in room.iter_mut() {
+                *value = *value - mean;
+            }
             room[self.columns..].fill(R::ZERO);
         }
         for (square, &value) in squares.iter_mut().zip(&*room) {
             *square = value * value;
         }
-        R::ONE / (total(squares) / count + self.epsilon).sqrt()
+        R::ONE / (total::<_, I>(squares) / count + self.epsilon).sqrt()
     }
 }
 
@@ -55,9 +57,13 @@ impl<T: Element> Rows<T::Wide, 2> for Forward<'_, T> {
     #[inline(always)]
     fn row<I: Instructions>(&self, row: usize, [room, squares]: [&mut [T::Wide]; 2]) {
         let norm = &self.norm;
-        let factor = norm.load(&self.x[row * norm.columns..][..norm.columns], room, squares);
+        let factor = norm.load::<T, I>(&self.x[row * norm.columns..][..norm.columns], room, squares);
         match (norm.scale, norm.bias) {
-            (None, None) => room.iter_mut().for_each(|value| *value = *value * factor),
+            (None, None) => {
+                for value in room.iter_mut() {
+                    *value = *value * factor;
+                }
+            }
             (Some(scale), None) => {
                 for (value, &scale) in room.iter_mut().zip(scale) {
                     *value = *value * (factor * scale);
@@ -153,8 +159,10 @@ impl<T: Element> Kernel for Block<'_, T> {
         T::Wide::with_buffer(|buffer| {
             let [normal, result, gradient] = rooms(buffer, [padded; 3]);
             for (x, row) in self.x.chunks_exact(columns).zip(self.gradient.chunks_exact(columns)) {
-                let factor = self.norm.load(x, normal, result);
-                normal.iter_mut().for_each(|value| *value = *value * factor);
+                let factor = self.norm.load::<T, I>(x, normal, result);
+                for value in normal.iter_mut() {
+                    *value = *value * factor;
+                }
                 load(row, gradient, T::Wide::ZERO);
                 let numbers = normal.iter().zip(&*gradient);
                 for ((scale, bias), (&normal, &gradient)) in scales.iter_mut().zip(&mut *biases).zip(numbers)
@@ -164,13 +172,15 @@ impl<T: Element> Kernel for Block<'_, T> {
                 }
                 let Some(out) = outs.as_mut().and_then(Iterator::next) else { continue };
                 if let Some(scale) = self.norm.scale {
-                    gradient.iter_mut().zip(scale).for_each(|(value, &scale)| *value = *value * scale);
+                    for (value, &scale) in gradient.iter_mut().zip(scale) {
+                        *value = *value * scale;
+                    }
                 }
-                let mean = if self.norm.centered { total(gradient) / count } else { T::Wide::ZERO };
+                let mean = if self.norm.centered { total::<_, I>(gradient) / count } else { T::Wide::ZERO };
                 for (result, (&normal, &gradient)) in result.iter_mut().zip(normal.iter().zip(&*gradient)) {
                     *result = normal * gradient;
                 }
-                let projection = total(result) / count;
+                let projection = total::<_, I>(result) / count;
                 for (result, (&normal, &gradient)) in result.iter_mut().zip(normal.iter().zip(&*gradient)) {
                     *result = factor * (gradient - mean - normal * projection);
                 }

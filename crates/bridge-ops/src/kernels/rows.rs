@@ -1,21 +1,22 @@
 //! Results that are computed row by row, each row in the innermost cache.
 
-#![allow(unsafe_code, reason = "results are written into memory that is not set to zero first")]
+#![allow(
+    unsafe_code,
+    reason = "results are written into memory that is not set to zero first, and vectors are loaded from it"
+)]
 
 use candle_core::WithDType;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::element::{BLOCK, Element, Real, scratch};
+use super::lanes::Lanes;
 use super::product::rooms;
 use super::simd::{Instructions, Kernel, dispatch};
 use super::storage::{Written, parallel_written};
 
 /// Rows are padded to a multiple of this, so that no loop over one ends with less than a vector.
 pub(crate) const PADDING: usize = 16;
-
-/// How many sums run side by side.
-const LANES: usize = 32;
 
 /// Below how many elements work stays on one thread.
 pub(crate) const WORTH_SHARING: usize = 1 << 12;
@@ -92,47 +93,114 @@ pub(crate) fn load<T: Element>(values: &[T], room: &mut [T::Wide], rest: T::Wide
     padding.fill(rest);
 }
 
-/// All numbers of a padded row combined by an operation whose order does not matter but for rounding.
+/// The sum of a row.
 #[inline(always)]
-fn combined<R: Real>(values: &[R], start: R, combine: impl Fn(R, R) -> R) -> R {
-    let mut total = [start; LANES];
-    for block in values.chunks(BLOCK) {
-        let mut lanes = [start; LANES];
-        let chunks = block.chunks_exact(LANES);
-        let rest = chunks.remainder();
-        for chunk in chunks {
-            for (lane, &value) in lanes.iter_mut().zip(chunk) {
-                *lane = combine(*lane, value);
+pub(crate) fn total<R: Real, I: Instructions>(values: &[R]) -> R {
+    combined::<R, I>(values, R::ZERO, Combination::Sum)
+}
+
+/// The sum of numbers, outside of a kernel.
+pub(crate) fn sum<R: Real>(values: &[R]) -> R {
+    dispatch(Sum(values))
+}
+
+struct Sum<'a, R>(&'a [R]);
+
+impl<R: Real> Kernel for Sum<'_, R> {
+    type Output = R;
+
+    #[inline(always)]
+    fn run<I: Instructions>(self) -> R {
+        total::<R, I>(self.0)
+    }
+}
+
+/// The largest of a row, NaN left out.
+#[inline(always)]
+pub(crate) fn largest<R: Real, I: Instructions>(values: &[R]) -> R {
+    combined::<R, I>(values, -R::INFINITY, Combination::Largest)
+}
+
+/// How two numbers become one, whatever their order but for rounding.
+#[derive(Clone, Copy)]
+enum Combination {
+    Sum,
+    Largest,
+}
+
+impl Combination {
+    #[inline(always)]
+    fn of<R: Real>(self, value: R, before: R) -> R {
+        match self {
+            Self::Sum => before + value,
+            Self::Largest => {
+                if value > before {
+                    value
+                } else {
+                    before
+                }
             }
         }
-        for (lane, &value) in lanes.iter_mut().zip(rest) {
-            *lane = combine(*lane, value);
-        }
-        for (total, &lane) in total.iter_mut().zip(&lanes) {
-            *total = combine(*total, lane);
+    }
+
+    #[inline(always)]
+    fn of_lanes<R: Real, I: Instructions>(self, values: R::Lanes<I>, before: R::Lanes<I>) -> R::Lanes<I> {
+        // SAFETY: kernels run at a level that the processor has.
+        unsafe {
+            match self {
+                Self::Sum => before.plus(values),
+                Self::Largest => values.larger(before),
+            }
         }
     }
-    let mut width = LANES / 2;
+}
+
+/// Combines a row in vectors, four at a time, and the numbers of each [`BLOCK`] before those of the next.
+#[inline(always)]
+fn combined<R: Real, I: Instructions>(values: &[R], start: R, how: Combination) -> R {
+    let count = R::Lanes::<I>::COUNT;
+    // SAFETY: kernels run at a level that the processor has, here and below.
+    let start_lanes = unsafe { R::Lanes::<I>::splat(start) };
+    let mut all = start_lanes;
+    let whole = values.len() / count * count;
+    let mut place = 0;
+    while place < whole {
+        let end = whole.min(place + BLOCK);
+        let mut lanes = [start_lanes; 4];
+        while place + 4 * count <= end {
+            for (number, lane) in lanes.iter_mut().enumerate() {
+                // SAFETY: `count` numbers from there on lie before `end`.
+                let next = unsafe { R::Lanes::<I>::load(values.as_ptr().add(place + number * count)) };
+                *lane = how.of_lanes::<R, I>(next, *lane);
+            }
+            place += 4 * count;
+        }
+        while place < end {
+            // SAFETY: `end` is a multiple of `count` away.
+            let next = unsafe { R::Lanes::<I>::load(values.as_ptr().add(place)) };
+            lanes[0] = how.of_lanes::<R, I>(next, lanes[0]);
+            place += count;
+        }
+        let [first, second, third, fourth] = lanes;
+        let pair = how.of_lanes::<R, I>(second, first);
+        let other = how.of_lanes::<R, I>(fourth, third);
+        all = how.of_lanes::<R, I>(how.of_lanes::<R, I>(other, pair), all);
+    }
+    let mut numbers = [start; PADDING];
+    debug_assert!(count <= PADDING);
+    // SAFETY: a vector is no longer than the padding.
+    unsafe { all.store(numbers.as_mut_ptr()) };
+    for (number, &value) in numbers.iter_mut().zip(&values[whole..]) {
+        *number = how.of(value, *number);
+    }
+    let mut width = PADDING / 2;
     while width > 0 {
-        let (first, second) = total.split_at_mut(width);
-        for (first, &second) in first.iter_mut().zip(&*second) {
-            *first = combine(*first, second);
+        for number in 0..width {
+            numbers[number] = how.of(numbers[number + width], numbers[number]);
         }
         width /= 2;
     }
-    total[0]
-}
-
-/// The sum of a padded row, whose padding is zero.
-#[inline(always)]
-pub(crate) fn total<R: Real>(values: &[R]) -> R {
-    combined(values, R::ZERO, |sum, value| sum + value)
-}
-
-/// The largest of a padded row, NaN left out.
-#[inline(always)]
-pub(crate) fn largest<R: Real>(values: &[R]) -> R {
-    combined(values, -R::INFINITY, |largest, value| if value > largest { value } else { largest })
+    numbers[0]
 }
 
 /// A number for each row, computed with `N` rooms as in [`Rows`].

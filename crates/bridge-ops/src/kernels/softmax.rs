@@ -15,21 +15,21 @@ pub(crate) struct Normalizer<R> {
 /// Of the row that a room holds, whose padding is minus infinity. The exponentials are left in the other room.
 #[inline(always)]
 pub(crate) fn normalizer<R: Real, I: Instructions>(room: &[R], exponentials: &mut [R]) -> Normalizer<R> {
-    let largest = largest(room);
+    let largest = largest::<_, I>(room);
     for (exponential, &value) in exponentials.iter_mut().zip(room) {
         *exponential = (value - largest).exponential::<I>();
     }
-    Normalizer { largest, sum: total(exponentials) }
+    Normalizer { largest, sum: total::<_, I>(exponentials) }
 }
 
 /// Makes probabilities of the row that a room holds, whose padding is minus infinity.
 #[inline(always)]
 pub(crate) fn probabilities<R: Real, I: Instructions>(room: &mut [R]) {
-    let largest = largest(room);
+    let largest = largest::<_, I>(room);
     for value in room.iter_mut() {
         *value = (*value - largest).exponential::<I>();
     }
-    let factor = R::ONE / total(room);
+    let factor = R::ONE / total::<_, I>(room);
     for value in room.iter_mut() {
         *value = *value * factor;
     }
@@ -95,18 +95,17 @@ impl<T: Element> Rows<T::Wide, 3> for Backward<'_, T> {
     fn row<I: Instructions>(&self, row: usize, [result, y, gradient]: [&mut [T::Wide]; 3]) {
         load(&self.gradient[row * self.columns..][..self.columns], gradient, T::Wide::ZERO);
         self.load_probabilities::<I>(row, y);
-        let numbers = || y.iter().zip(&*gradient);
         if self.logarithm {
-            let sum = total(gradient);
-            for (result, (&y, &gradient)) in result.iter_mut().zip(numbers()) {
+            let sum = total::<_, I>(gradient);
+            for (result, (&y, &gradient)) in result.iter_mut().zip(y.iter().zip(&*gradient)) {
                 *result = gradient - y * sum;
             }
         } else {
-            for (result, (&y, &gradient)) in result.iter_mut().zip(numbers()) {
+            for (result, (&y, &gradient)) in result.iter_mut().zip(y.iter().zip(&*gradient)) {
                 *result = y * gradient;
             }
-            let sum = total(result);
-            for (result, (&y, &gradient)) in result.iter_mut().zip(numbers()) {
+            let sum = total::<_, I>(result);
+            for (result, (&y, &gradient)) in result.iter_mut().zip(y.iter().zip(&*gradient)) {
                 *result = y * (gradient - sum);
             }
         }
