@@ -78,7 +78,7 @@ impl<P: Pair> Fused for Operator<P> {
         let &[predictions, targets] = arguments else { candle_core::bail!("a loss has two arguments") };
         let shape = predictions.layout.shape().clone();
         let (predictions, targets) = (predictions.elements::<T>()?, targets.elements::<T>()?);
-        let pairs = Pairs::new(&*predictions, &*targets, self.pair);
+        let pairs = Pairs::new(&predictions, &targets, self.pair);
         Ok(match self.mean {
             true => {
                 let mean = pairs.sum() / T::Wide::real(predictions.len() as f64);

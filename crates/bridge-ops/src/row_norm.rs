@@ -153,7 +153,7 @@ impl Fused for RowNorm {
         let parameters: Vec<Vec<T::Wide>> =
             parameters.iter().map(|parameter| parameter.wide()).collect::<candle_core::Result<_>>()?;
         let x = x.elements::<T>()?;
-        let work = Forward { x: &*x, norm: self.norm(columns, &parameters) };
+        let work = Forward { x: &x, norm: self.norm(columns, &parameters) };
         Ok((T::to_cpu_storage_owned(rows_written::<T, _>(rows, columns, &work)), shape))
     }
 

@@ -74,7 +74,7 @@ impl Fused for Softmax {
         let shape = x.layout.shape().clone();
         let (rows, columns) = rows_and_columns(shape.dims());
         let x = x.elements::<T>()?;
-        let work = Forward { x: &*x, columns, logarithm: self.logarithm };
+        let work = Forward { x: &x, columns, logarithm: self.logarithm };
         Ok((T::to_cpu_storage_owned(rows_written::<T, _>(rows, columns, &work)), shape))
     }
 

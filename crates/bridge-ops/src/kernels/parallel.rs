@@ -233,7 +233,9 @@ mod tests {
             for grain in [1, 8, 4096] {
                 let met: Vec<AtomicU32> = (0..length).map(|_| AtomicU32::new(0)).collect();
                 ranges(length, grain, 1, |range| {
-                    range.for_each(|index| drop(met[index].fetch_add(1, Ordering::Relaxed)));
+                    for index in range {
+                        met[index].fetch_add(1, Ordering::Relaxed);
+                    }
                 });
                 assert!(met.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{length} {grain}");
             }
@@ -260,7 +262,9 @@ mod tests {
         let nested = || {
             ranges(64, 1, 1, |outer| {
                 for _ in outer {
-                    ranges(10, 1, 1, |inner| drop(count.fetch_add(inner.len() as u32, Ordering::Relaxed)));
+                    ranges(10, 1, 1, |inner| {
+                        count.fetch_add(inner.len() as u32, Ordering::Relaxed);
+                    });
                 }
             });
         };
@@ -279,7 +283,9 @@ mod tests {
             }
         }
         let count = AtomicU32::new(0);
-        ranges(64, 1, 1, |range| drop(count.fetch_add(range.len() as u32, Ordering::Relaxed)));
+        ranges(64, 1, 1, |range| {
+            count.fetch_add(range.len() as u32, Ordering::Relaxed);
+        });
         assert_eq!(count.into_inner(), 64);
     }
 }

@@ -35,7 +35,7 @@ impl<R: Real> Norm<'_, R> {
         if self.centered {
             let mean = total::<_, I>(room) / count;
             for value in room.iter_mut() {
-                *value = *value - mean;
+                *value -= mean;
             }
             room[self.columns..].fill(R::ZERO);
         }
@@ -60,12 +60,12 @@ impl<T: Element> Rows<T::Wide, 2> for Forward<'_, T> {
         match (norm.scale, norm.bias) {
             (None, None) => {
                 for value in room.iter_mut() {
-                    *value = *value * factor;
+                    *value *= factor;
                 }
             }
             (Some(scale), None) => {
                 for (value, &scale) in room.iter_mut().zip(scale) {
-                    *value = *value * (factor * scale);
+                    *value *= factor * scale;
                 }
             }
             (None, Some(bias)) => {
@@ -160,7 +160,7 @@ impl<T: Element> Kernel for Block<'_, T> {
             for (x, row) in self.x.chunks_exact(columns).zip(self.gradient.chunks_exact(columns)) {
                 let factor = self.norm.load::<T, I>(x, normal, result);
                 for value in normal.iter_mut() {
-                    *value = *value * factor;
+                    *value *= factor;
                 }
                 load(row, gradient, T::Wide::ZERO);
                 let numbers = normal.iter().zip(&*gradient);
@@ -172,7 +172,7 @@ impl<T: Element> Kernel for Block<'_, T> {
                 let Some(out) = outs.as_mut().and_then(Iterator::next) else { continue };
                 if let Some(scale) = self.norm.scale {
                     for (value, &scale) in gradient.iter_mut().zip(scale) {
-                        *value = *value * scale;
+                        *value *= scale;
                     }
                 }
                 let mean = if self.norm.centered { total::<_, I>(gradient) / count } else { T::Wide::ZERO };

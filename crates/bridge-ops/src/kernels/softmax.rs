@@ -31,7 +31,7 @@ pub(crate) fn probabilities<R: Real, I: Instructions>(room: &mut [R]) {
     }
     let factor = R::ONE / total::<_, I>(room);
     for value in room.iter_mut() {
-        *value = *value * factor;
+        *value *= factor;
     }
 }
 

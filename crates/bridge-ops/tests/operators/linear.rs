@@ -164,7 +164,7 @@ fn kernels_compute_what_compositions_do() {
         let x: Shape = [rows, &[inputs]].concat().into();
         [x, (inputs, outputs).into(), outputs.into()]
     };
-    let sizes: [(&[usize], usize, usize); 7] =
+    let sizes: [(&[usize], usize, usize); 6] =
         [(&[], 3, 2), (&[5], 4, 3), (&[2, 3], 1, 1), (&[4], 70, 5), (&[3, 2, 11], 17, 33), (&[200], 150, 70)];
     for (rows, inputs, outputs) in sizes {
         let shapes = shapes(rows, inputs, outputs);

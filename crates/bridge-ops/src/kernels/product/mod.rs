@@ -72,8 +72,9 @@ fn grid(participants: usize, rows: usize, columns: usize) -> (usize, usize) {
         let rows = rows.div_ceil(participants / across);
         rows * columns + 8 * (rows + columns)
     };
-    let across =
-        (1..=participants).filter(|across| participants % across == 0).min_by_key(|&across| cost(across));
+    let across = (1..=participants)
+        .filter(|across| participants.is_multiple_of(*across))
+        .min_by_key(|&across| cost(across));
     let across = across.unwrap_or(1);
     (across, participants / across)
 }
