@@ -228,7 +228,8 @@ struct NoSuchLayer(String);
 /// The parameters of a layer of Flax's, in the order of their making, each of which shows its key.
 fn construct(layer: &str, rngs: &Rngs, init: &Initializer) -> Result<Vec<Param>> {
     let linear = |use_bias| {
-        let config = LinearConfig { use_bias, kernel_init: init.into(), bias_init: init.into() };
+        let config =
+            LinearConfig { use_bias, activation: None, kernel_init: init.into(), bias_init: init.into() };
         Linear::with_config(3, 4, &config, rngs).map(|linear| vec![Some(linear.kernel), linear.bias])
     };
     let params = match layer {

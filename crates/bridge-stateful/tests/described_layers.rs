@@ -56,6 +56,7 @@ fn as_configured() {
     for used in [false, true] {
         check(|rngs| {
             let config = LinearConfig {
+                activation: None,
                 use_bias: used,
                 kernel_init: with_partitioning(Initializer::he_normal(), ["", "model"]),
                 bias_init: normal(),

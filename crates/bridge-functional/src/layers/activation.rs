@@ -47,7 +47,7 @@ impl Activation {
     /// # Errors
     /// If `x` is not a float tensor.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
-        Ok(bridge_ops::Activation::from(*self).apply(x)?)
+        Ok(bridge_ops::Activation::from(self).apply(x)?)
     }
 }
 

@@ -149,6 +149,7 @@ const BITS: &str = "BRIDGE_OPS_TEST_BITS";
 /// Checks that results have the same bits for any number of threads. `test` is the whole name of the test that calls it,
 /// which is run in processes of their own.
 #[track_caller]
+#[allow(clippy::print_stdout, reason = "what a process says to the one that started it")]
 pub(crate) fn check_any_number_of_threads(test: &str, results: impl Fn() -> Vec<Tensor>) {
     if std::env::var_os(BITS).is_some() {
         let mut hasher = DefaultHasher::new();
