@@ -5,7 +5,9 @@
 //! - `inputs`, `[20, ...]`: the batches, images as `[batch, height, width, channels]`, words as i64;
 //! - `labels`, `[20, batch]`, i64 in 0..10; `minilm` has none.
 
-use std::collections::BTreeMap;
+#![allow(clippy::disallowed_types, reason = "what candle writes files of")]
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_bridge::graph::{Rngs, iter_variables, variables};
@@ -35,8 +37,8 @@ pub(crate) fn file(network: &str) -> Outcome<PathBuf> {
     Ok(path)
 }
 
-fn tensors<N: Network>(labels: bool) -> Outcome<BTreeMap<String, Tensor>> {
-    let mut tensors = BTreeMap::new();
+fn tensors<N: Network>(labels: bool) -> Outcome<HashMap<String, Tensor>> {
+    let mut tensors = HashMap::new();
     for (place, (path, variable)) in variables(&N::new(&Rngs::new(0))?)?.into_iter().enumerate() {
         let value = variable.value()?;
         // Biases and scales differ from what they are made as, so that programs that mix them up are found out.
