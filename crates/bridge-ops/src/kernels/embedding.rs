@@ -7,7 +7,10 @@ use super::parallel::{self, threads};
 use super::simd::{Instructions, Kernel, dispatch};
 use super::storage::{Written, parallel_written};
 
-/// Below how many elements work stays on one thread.
+/// Below how many elements a copy stays on one thread, which memory bounds.
+const WORTH_COPYING: usize = 1 << 17;
+
+/// Below how many elements sums stay on one thread.
 const WORTH_SHARING: usize = 1 << 14;
 
 /// A table with its strides.
@@ -24,7 +27,7 @@ impl<T: Element> Table<'_, T> {
     /// The rows of the indices, one after the other.
     pub(crate) fn rows(self, indices: &[usize]) -> Vec<T> {
         let features = self.features;
-        parallel_written(indices.len() * features, features, WORTH_SHARING, |start, room| {
+        parallel_written(indices.len() * features, features, WORTH_COPYING, |start, room| {
             let indices = &indices[start / features..];
             for (out, &index) in room.chunks_exact_mut(features).zip(indices) {
                 let row = &self.values[index * self.row_stride..];

@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 
 use super::element::{BLOCK, Element, Real, scratch};
-use super::rows::{sum, total};
+use super::rows::{put, sum, total};
 use super::simd::{Instructions, Kernel, dispatch};
 use super::storage::{Written, parallel_written};
 
@@ -207,35 +207,33 @@ impl<'o, T: Element, P: Pair, const TARGETS: bool> Kernel for PulledBack<'_, 'o,
 
     #[inline(always)]
     fn run<I: Instructions>(self) -> Self::Output {
-        let (mut first, mut second, mut narrow) = (scratch::<T>(), scratch::<T>(), scratch::<T>());
-        let loss = self.pairs.loss;
-        let derivative = |prediction, target| match TARGETS {
-            true => loss.by_target::<T::Wide, I>(prediction, target),
-            false => loss.by_prediction::<T::Wide, I>(prediction, target),
-        };
+        let (mut first, mut second) = (scratch::<T>(), scratch::<T>());
+        let (mut wide, mut narrow) = (scratch::<T>(), scratch::<T>());
         for (number, (out, (predictions, targets))) in
             self.room.chunks_mut(BLOCK).zip(self.pairs.blocks()).enumerate()
         {
             let predictions = T::wide(predictions, &mut first);
             let targets = T::wide(targets, &mut second);
-            T::fill(out, &mut narrow, |out| {
-                let pairs = predictions.iter().zip(targets);
-                match self.gradient {
-                    Gradient::One(gradient) => {
-                        for (out, (&prediction, &target)) in out.iter_mut().zip(pairs) {
-                            out.write(derivative(prediction, target) * gradient);
-                        }
-                    }
-                    Gradient::Each(gradients) => {
-                        let gradients = &gradients[number * BLOCK..];
-                        for ((out, (&prediction, &target)), &gradient) in
-                            out.iter_mut().zip(pairs).zip(gradients)
-                        {
-                            out.write(derivative(prediction, target) * gradient);
-                        }
+            let wide = &mut wide[..out.len()];
+            for (wide, (&prediction, &target)) in wide.iter_mut().zip(predictions.iter().zip(targets)) {
+                *wide = match TARGETS {
+                    true => self.pairs.loss.by_target::<_, I>(prediction, target),
+                    false => self.pairs.loss.by_prediction::<_, I>(prediction, target),
+                };
+            }
+            match self.gradient {
+                Gradient::One(gradient) => {
+                    for wide in wide.iter_mut() {
+                        *wide *= gradient;
                     }
                 }
-            });
+                Gradient::Each(gradients) => {
+                    for (wide, &gradient) in wide.iter_mut().zip(&gradients[number * BLOCK..]) {
+                        *wide *= gradient;
+                    }
+                }
+            }
+            put::<T>(wide, out, &mut narrow);
         }
         // SAFETY: there are as many pairs as there is room, and every one's gradient has been written.
         unsafe { Written::trusted(self.room) }

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use super::element::{Element, Real, scratch};
 use super::parallel;
 use super::product::rooms;
-use super::rows::{PADDING, Rows, WORTH_SHARING, load, put, total};
+use super::rows::{PADDING, Rows, WORTH_SHARING, give_back, load, put, take_buffer, total};
 use super::simd::{Instructions, Kernel, dispatch};
 use super::storage::written;
 
@@ -155,37 +155,36 @@ impl<T: Element> Kernel for Block<'_, T> {
         let (scales, biases) = self.sums.split_at_mut(self.sums.len() / 2);
         let mut outs = self.out.map(|out| out.chunks_exact_mut(columns));
         let mut narrow = scratch::<T>();
-        T::Wide::with_buffer(|buffer| {
-            let [normal, result, gradient] = rooms(buffer, [padded; 3]);
-            for (x, row) in self.x.chunks_exact(columns).zip(self.gradient.chunks_exact(columns)) {
-                let factor = self.norm.load::<T, I>(x, normal, result);
-                for value in normal.iter_mut() {
-                    *value *= factor;
-                }
-                load(row, gradient, T::Wide::ZERO);
-                let numbers = normal.iter().zip(&*gradient);
-                for ((scale, bias), (&normal, &gradient)) in scales.iter_mut().zip(&mut *biases).zip(numbers)
-                {
-                    *scale = gradient.times_plus::<I>(normal, *scale);
-                    *bias += gradient;
-                }
-                let Some(out) = outs.as_mut().and_then(Iterator::next) else { continue };
-                if let Some(scale) = self.norm.scale {
-                    for (value, &scale) in gradient.iter_mut().zip(scale) {
-                        *value *= scale;
-                    }
-                }
-                let mean = if self.norm.centered { total::<_, I>(gradient) / count } else { T::Wide::ZERO };
-                for (result, (&normal, &gradient)) in result.iter_mut().zip(normal.iter().zip(&*gradient)) {
-                    *result = normal * gradient;
-                }
-                let projection = total::<_, I>(result) / count;
-                for (result, (&normal, &gradient)) in result.iter_mut().zip(normal.iter().zip(&*gradient)) {
-                    *result = factor * (gradient - mean - normal * projection);
-                }
-                put::<T>(&result[..columns], out, &mut narrow);
+        let mut buffer = take_buffer::<T::Wide>();
+        let [normal, result, gradient] = rooms(&mut buffer, [padded; 3]);
+        for (x, row) in self.x.chunks_exact(columns).zip(self.gradient.chunks_exact(columns)) {
+            let factor = self.norm.load::<T, I>(x, normal, result);
+            for value in normal.iter_mut() {
+                *value *= factor;
             }
-        });
+            load(row, gradient, T::Wide::ZERO);
+            let numbers = normal.iter().zip(&*gradient);
+            for ((scale, bias), (&normal, &gradient)) in scales.iter_mut().zip(&mut *biases).zip(numbers) {
+                *scale = gradient.times_plus::<I>(normal, *scale);
+                *bias += gradient;
+            }
+            let Some(out) = outs.as_mut().and_then(Iterator::next) else { continue };
+            if let Some(scale) = self.norm.scale {
+                for (value, &scale) in gradient.iter_mut().zip(scale) {
+                    *value *= scale;
+                }
+            }
+            let mean = if self.norm.centered { total::<_, I>(gradient) / count } else { T::Wide::ZERO };
+            for (result, (&normal, &gradient)) in result.iter_mut().zip(normal.iter().zip(&*gradient)) {
+                *result = normal * gradient;
+            }
+            let projection = total::<_, I>(result) / count;
+            for (result, (&normal, &gradient)) in result.iter_mut().zip(normal.iter().zip(&*gradient)) {
+                *result = factor * (gradient - mean - normal * projection);
+            }
+            put::<T>(&result[..columns], out, &mut narrow);
+        }
+        give_back(buffer);
     }
 }
 

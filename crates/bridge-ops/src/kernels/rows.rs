@@ -52,19 +52,31 @@ impl<'a, T: Element, W: Rows<T::Wide, N>, const N: usize> Kernel for Share<'a, '
     #[inline(always)]
     fn run<I: Instructions>(self) -> Written<'a, T> {
         let padded = self.columns.next_multiple_of(PADDING);
-        T::Wide::with_buffer(|buffer| {
-            let mut rows: [&mut [T::Wide]; N] = rooms(buffer, [padded; N]);
-            let mut narrow = scratch::<T>();
-            for (row, out) in self.room.chunks_exact_mut(self.columns).enumerate() {
-                self.work.row::<I>(self.first + row, rows.each_mut().map(|room| &mut **room));
-                if let Some(result) = rows.first() {
-                    put::<T>(&result[..self.columns], out, &mut narrow);
-                }
+        let mut buffer = take_buffer::<T::Wide>();
+        let mut rows: [&mut [T::Wide]; N] = rooms(&mut buffer, [padded; N]);
+        let mut narrow = scratch::<T>();
+        for (row, out) in self.room.chunks_exact_mut(self.columns).enumerate() {
+            self.work.row::<I>(self.first + row, rows.each_mut().map(|room| &mut **room));
+            if let Some(result) = rows.first() {
+                put::<T>(&result[..self.columns], out, &mut narrow);
             }
-        });
+        }
+        give_back(buffer);
         // SAFETY: the room is a number of whole rows, and `put` has written each.
         unsafe { Written::trusted(self.room) }
     }
+}
+
+/// The buffer of this thread, to be [given back](give_back). What works with it inside of a closure would be compiled
+/// without the instructions of its kernel.
+#[inline(always)]
+pub(crate) fn take_buffer<R: Real>() -> Vec<R> {
+    R::with_buffer(std::mem::take)
+}
+
+#[inline(always)]
+pub(crate) fn give_back<R: Real>(buffer: Vec<R>) {
+    R::with_buffer(|kept| *kept = buffer);
 }
 
 /// Writes all of a row, rounded to its dtype. `narrow` is room for [`BLOCK`] elements.
@@ -232,12 +244,12 @@ impl<'a, R: Real, W: Numbers<R, N>, const N: usize> Kernel for NumbersShare<'a, 
     #[inline(always)]
     fn run<I: Instructions>(self) -> Written<'a, R> {
         let padded = self.columns.next_multiple_of(PADDING);
-        R::with_buffer(|buffer| {
-            let mut rooms: [&mut [R]; N] = rooms(buffer, [padded; N]);
-            for (row, out) in self.room.iter_mut().enumerate() {
-                out.write(self.work.number::<I>(self.first + row, rooms.each_mut().map(|room| &mut **room)));
-            }
-        });
+        let mut buffer = take_buffer::<R>();
+        let mut rooms: [&mut [R]; N] = rooms(&mut buffer, [padded; N]);
+        for (row, out) in self.room.iter_mut().enumerate() {
+            out.write(self.work.number::<I>(self.first + row, rooms.each_mut().map(|room| &mut **room)));
+        }
+        give_back(buffer);
         // SAFETY: every number has been written.
         unsafe { Written::trusted(self.room) }
     }
