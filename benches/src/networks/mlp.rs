@@ -1,7 +1,6 @@
 use candle_bridge::graph::{Rngs, StatefulModule};
-use candle_bridge::ops::relu;
 use candle_bridge::random::{Key, normal};
-use candle_bridge::stateful::Linear;
+use candle_bridge::stateful::{Activation, Linear};
 use candle_core::{DType, Device, Tensor};
 
 use super::{Network, Result};
@@ -16,14 +15,16 @@ impl Mlp {
     /// What goes into the last layer.
     pub(crate) fn features(&self, inputs: &Tensor) -> Result<Tensor> {
         let [first, second, _] = &self.layers;
-        Ok(relu(&second.forward(&relu(&first.forward(inputs)?)?)?)?)
+        second.forward(&first.forward(inputs)?)
     }
 }
 
 impl Network for Mlp {
     fn new(rngs: &Rngs) -> Result<Self> {
         let linear = |inputs, outputs| Linear::new(inputs, outputs, rngs);
-        Ok(Self { layers: [linear(784, 512)?, linear(512, 512)?, linear(512, 10)?] })
+        let (first, second, last) = (linear(784, 512)?, linear(512, 512)?, linear(512, 10)?);
+        let relu = |layer: Linear| layer.with_activation(Activation::Relu);
+        Ok(Self { layers: [relu(first), relu(second), last] })
     }
 
     fn inputs(key: Key) -> Result<Tensor> {
