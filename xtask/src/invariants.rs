@@ -40,7 +40,8 @@ impl Project {
             read_sources(&root.join(folder), &mut sources);
         }
         let crates = list(&root.join("crates")).into_iter().filter(|path| {
-            !["bridge-random", "bridge-train"].iter().any(|unsafe_one| path.ends_with(unsafe_one))
+            let unsafe_ones = ["bridge-random", "bridge-ops", "bridge-train"];
+            !unsafe_ones.iter().any(|unsafe_one| path.ends_with(unsafe_one))
         });
         let libraries = crates.map(|path| fs::read_to_string(path.join("src/lib.rs")).unwrap()).collect();
         Self { root, sources, libraries }

@@ -29,10 +29,10 @@ use tile::{Packing, Tile};
 const GROUP: usize = 16;
 
 /// How many products are added up before the sum is put aside.
-const DEPTH: usize = 1024;
+const DEPTH: usize = 512;
 
-/// How many elements of a side are packed at a time, or more if a tile needs more.
-const PACKED: usize = 1 << 16;
+/// How many elements of the left side, and of the right side, are packed at a time, or more if a tile needs more.
+const PACKED: [usize; 2] = [1 << 17, 1 << 16];
 
 /// The most columns, and the most rows, of a block.
 const BLOCK: usize = 512;
@@ -106,10 +106,9 @@ impl Blocks {
         let width = 2 * R::Lanes::<I>::COUNT;
         let even = |length: usize, most: usize| length.div_ceil(length.div_ceil(most).max(1)).max(1);
         let depth = even(depth, DEPTH);
-        let packed = PACKED * size_of::<f32>() / size_of::<R>();
-        let columns =
-            even(columns, (packed / depth).clamp(width, BLOCK) / width * width).next_multiple_of(width);
-        Self { rows: even(rows, (packed / depth).clamp(I::ROWS, BLOCK)), columns, depth }
+        let [left, right] = PACKED.map(|packed| packed * size_of::<f32>() / size_of::<R>() / depth);
+        let columns = even(columns, right.clamp(width, BLOCK) / width * width).next_multiple_of(width);
+        Self { rows: even(rows, left.clamp(I::ROWS, BLOCK)), columns, depth }
     }
 }
 
@@ -138,16 +137,22 @@ impl<R: Real> Part<'_, R> {
             3 * blocks.depth.max(blocks.rows).max(blocks.columns),
         ];
         let [left, right, sums, scratch] = rooms(self.buffer, lengths);
+        if self.left.columns() == 0 {
+            sums.fill(R::ZERO);
+        }
+        let mut packing = Packing::Rows;
+        // The blocks that are packed.
+        let (mut packed_left, mut packed_right) = (None, None);
         for columns in steps(self.columns.clone(), blocks.columns) {
-            let mut packed = None;
             for rows in steps(self.rows.clone(), blocks.rows) {
-                // What is left where there is nothing to add up.
-                sums.fill(R::ZERO);
                 for depths in steps(0..self.left.columns(), blocks.depth) {
-                    let packing = pack_left::<R, I>(self.left, rows.clone(), depths.clone(), left, scratch);
-                    if packed != Some(depths.start) {
+                    if packed_left.replace((rows.start, depths.start)) != Some((rows.start, depths.start)) {
+                        packing = pack_left::<R, I>(self.left, rows.clone(), depths.clone(), left, scratch);
+                    }
+                    if packed_right.replace((columns.start, depths.start))
+                        != Some((columns.start, depths.start))
+                    {
                         pack_right::<R, I>(self.right, depths.clone(), columns.clone(), right, scratch);
-                        packed = Some(depths.start);
                     }
                     let add = depths.start > 0;
                     dispatch(Multiply {

@@ -70,6 +70,9 @@ pub(super) fn pack_left<R: Real, I: Instructions>(
     Packing::Rows
 }
 
+/// How many steps of columns are laid across at a time.
+const TRANSPOSED: usize = 64;
+
 /// Packs columns of the right side: panels as wide as a tile, with zeros where there is no column.
 #[inline(always)]
 pub(super) fn pack_right<R: Real, I: Instructions>(
@@ -84,10 +87,14 @@ pub(super) fn pack_right<R: Real, I: Instructions>(
         for (panel, first) in columns.clone().step_by(width).enumerate() {
             let panel = &mut packed[panel * width * depth..][..width * depth];
             let held = width.min(columns.end - first);
-            for column in 0..held {
-                let line = right.line(first + column, depths.start, depth, scratch);
-                for (row, &value) in panel.chunks_exact_mut(width).zip(line) {
-                    row[column] = value;
+            // A few steps at a time, so that what is written to stays in the innermost cache.
+            for (number, steps) in panel.chunks_mut(width * TRANSPOSED).enumerate() {
+                let start = depths.start + number * TRANSPOSED;
+                for column in 0..held {
+                    let line = right.line(first + column, start, steps.len() / width, scratch);
+                    for (row, &value) in steps.chunks_exact_mut(width).zip(line) {
+                        row[column] = value;
+                    }
                 }
             }
             if held < width {
