@@ -114,7 +114,7 @@ impl Threads {
         };
         let mut command = Command::new("taskset");
         command.arg("--cpu-list").arg(processors).arg(program).args(arguments);
-        for variable in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"] {
+        for variable in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"] {
             command.env(variable, count);
         }
         command.env("JAX_PLATFORMS", "cpu").env("PYTHONDONTWRITEBYTECODE", "1");

@@ -142,6 +142,20 @@ fn operators() -> Vec<Operator> {
             |x| loss::mse(&x[0], &x[1]),
         ),
         operator(
+            "binary_cross_entropy",
+            &[HIDDEN, HIDDEN],
+            |x| Ok(ops::binary_cross_entropy_with_logits(&x[0], &x[1])?),
+            |x| loss::binary_cross_entropy_with_logit(&x[0], &x[1]),
+        ),
+        operator("elu", &[HIDDEN], |x| Ok(ops::elu(&x[0], 1.0)?), |x| x[0].elu(1.0)),
+        operator(
+            "leaky_relu",
+            &[HIDDEN],
+            |x| Ok(ops::leaky_relu(&x[0], 0.01)?),
+            |x| nn::leaky_relu(&x[0], 0.01),
+        ),
+        operator("abs", &[HIDDEN], |x| Ok(ops::abs(&x[0])?), |x| x[0].abs()),
+        operator(
             "dropout",
             &[HIDDEN],
             |x| Ok(ops::dropout_with_key(&x[0], 0.1, key(0), &[])?),

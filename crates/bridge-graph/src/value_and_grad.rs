@@ -107,7 +107,7 @@ pub fn gradients<'a>(
     let found =
         tensors.iter().zip(collected).map(|(leaf, collected)| match (collected, store.remove(leaf)) {
             (Some(collected), Some(rest)) => {
-                let sum = (&collected.gradient + rest)?;
+                let sum = (&collected.gradient + rest.detach())?;
                 collected.home.give_back(&collected.gradient);
                 Ok(Some(Value::owned(sum)))
             }

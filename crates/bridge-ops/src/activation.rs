@@ -193,10 +193,10 @@ pub fn leaky_relu(x: &Tensor, negative_slope: f64) -> Result<Tensor> {
     }
 }
 
-/// The absolute value, with derivative 0 at 0.
+/// The absolute value, with derivative 1 at 0.
 ///
-/// Shape and dtype are those of `x` (any float). NaN stays NaN, in the derivative too. The derivative at 0 is that of
-/// PyTorch; those of JAX and of candle's own `abs` are 1.
+/// Shape and dtype are those of `x` (any float). NaN stays NaN. The derivative is that of JAX: 1 from 0 on, else -1, also
+/// of NaN. PyTorch's is 0 at 0.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

@@ -42,7 +42,8 @@ pub fn dropout(x: &Tensor, keep: f64, mask: &Tensor) -> Result<Tensor> {
             found: mask.dtype(),
         });
     }
-    let mask = mask.broadcast_as(x.shape()).map_err(|_| Error::Shape {
+    // candle would walk into the graph of a mask that was computed from what is tracked, and find no gradient there.
+    let mask = mask.detach().broadcast_as(x.shape()).map_err(|_| Error::Shape {
         operator,
         argument: "mask",
         expected: format!("a shape that broadcasts to that of `x`, {:?}", x.shape()),

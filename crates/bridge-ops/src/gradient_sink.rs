@@ -29,7 +29,8 @@ impl Home {
     /// Takes over the memory of a gradient that [`collect_gradients`] gave. No one else may hold the tensor: it is left empty.
     pub fn give_back(&self, gradient: &Tensor) {
         let Some(spare) = self.0.upgrade() else { return };
-        if let Ok(storage) = storage::take(gradient) {
+        // Sums are in one of these; what was narrowed from them is of no use.
+        if let Ok(storage @ (CpuStorage::F32(_) | CpuStorage::F64(_))) = storage::take(gradient) {
             spare.lock().unwrap_or_else(PoisonError::into_inner).buffers.push((storage, 0));
         }
     }
@@ -64,7 +65,9 @@ pub struct Collected {
 /// Runs a backward pass in which operators of this crate put aside what they have to add to the gradients of `leaves`.
 ///
 /// Returned are the result of `backward`, and for each leaf what was put aside: a part of its gradient. What other
-/// operators add is in candle's store. Memory is taken from gradients that were [given back](Home::give_back).
+/// operators add is in candle's store. Memory is taken from gradients that were [given back](Home::give_back). What a leaf
+/// that is listed twice gets is in its first place. It holds for every backward pass of this thread until `backward`
+/// returns, also for one that an operator makes in its own.
 ///
 /// ```
 /// use bridge_ops::{collect_gradients, linear};
@@ -95,7 +98,10 @@ pub fn collect_gradients<R>(
     let slots = leaves.iter().map(|&leaf| Slot { leaf: leaf.clone(), sum: None }).collect();
     // What is not a variable is inside of the graph, where candle wants every gradient.
     let variables = leaves.iter().enumerate().filter(|(_, leaf)| leaf.is_variable());
-    let places = variables.map(|(place, leaf)| (leaf.id(), place)).collect();
+    let mut places = FxHashMap::default();
+    for (place, leaf) in variables {
+        places.entry(leaf.id()).or_insert(place);
+    }
     let spare = SPARE.with(Arc::clone);
     SINKS.with_borrow_mut(|sinks| sinks.push(Sink { slots, places, spare: spare.clone() }));
     let ends = Ends;

@@ -43,7 +43,8 @@ pub fn linear(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 /// `activation(x @ kernel + bias)`: [`linear`] and an activation function, where possible in one pass.
 ///
 /// One pass are relu, sigmoid, tanh, elu and leaky relu, whose derivatives can be computed from the result, so that
-/// nothing else is kept for the backward pass. The others are applied to what [`linear`] gives.
+/// nothing else is kept for the backward pass. The others are applied to what [`linear`] gives; in half precision all but
+/// relu and leaky relu, because a result that is rounded near an asymptote has lost the derivative.
 ///
 /// ```
 /// # use bridge_ops::{Activation, linear_with_activation};
@@ -68,7 +69,7 @@ pub fn linear_with_activation(
     if is_shapes_only() {
         return stand_in_for(x, outputs);
     }
-    match Epilogue::of(activation) {
+    match Epilogue::of(activation, x.dtype()) {
         Some(epilogue) if runs_kernel(x, kernel, bias) => Ok(Linear::new(epilogue).apply(x, kernel, bias)?),
         _ => activation.apply(&linear(x, kernel, bias)?),
     }

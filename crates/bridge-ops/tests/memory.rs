@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
+use bridge_ops::{Activation, collect_gradients, linear_with_activation, softplus, tanh};
 use bridge_ops::{Result, abs, dropout_with_key, elu, gelu, gelu_exact, leaky_relu, relu, sigmoid, silu};
-use bridge_ops::{softplus, tanh};
 use candle_core::{DType, Device, Tensor, Var};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -86,6 +86,35 @@ fn operators_of_elements_allocate_their_results_alone() {
                 bytes < room,
                 "{name} {dtype:?}: {bytes} backward, {of_candle} of an operator of candle's"
             );
+        }
+    }
+    linear_allocates_its_result();
+}
+
+/// A backward pass under `collect_gradients` makes the gradient of the input; those of the parameters are in memory that
+/// was there before.
+fn linear_allocates_its_result() {
+    let (rows, inputs, outputs) = (64, 512, 1024);
+    let ones = |shape: &[usize]| Var::ones(shape, DType::F32, &Device::Cpu).unwrap();
+    let (x, kernel, bias) = (ones(&[rows, inputs]), ones(&[inputs, outputs]), ones(&[outputs]));
+    let relu = Activation::Relu;
+    let (x_size, size, kernel_size) = (4 * rows * inputs, 4 * rows * outputs, 4 * inputs * outputs);
+    let forward = || linear_with_activation(&x, &kernel, Some(&bias), relu).unwrap();
+    let leaves = [kernel.as_tensor(), bias.as_tensor()];
+    for pass in 0..3 {
+        let (y, bytes) = allocated(forward);
+        let loss = y.sum_all().unwrap();
+        let ((_, collected), backward) =
+            allocated(|| collect_gradients(&leaves, || loss.backward()).unwrap());
+        for collected in collected.into_iter().flatten() {
+            collected.home.give_back(&collected.gradient);
+        }
+        // The first pass also makes buffers to pack in, and the gradients.
+        if pass > 0 {
+            assert!((size..size + LITTLE).contains(&bytes), "{bytes} instead of {size}");
+            // Besides what candle makes: of the sum and of the input, zeros, gradients and their sums.
+            let of_candle = 3 * size + 3 * x_size;
+            assert!(backward < of_candle + LITTLE, "{backward} backward, a kernel has {kernel_size}");
         }
     }
 }

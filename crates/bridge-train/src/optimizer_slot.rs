@@ -128,10 +128,11 @@ impl Slot {
     ) -> Result<(Value, Vec<Tensor>)> {
         let dtype = parameter.dtype();
         let widened = |tensor: &Tensor| tensor.detach().to_dtype(compute_dtype(dtype));
-        let mut gradient = widened(pull.gradient)?;
-        if pull.factor != 1. {
-            gradient = gradient.affine(pull.factor, 0.)?;
-        }
+        // A rule may keep what it gets, but not the elements of the gradient that it is given here.
+        let gradient = match pull.factor {
+            1. => widened(&pull.gradient.copy()?)?,
+            factor => widened(pull.gradient)?.affine(factor, 0.)?,
+        };
         let mut memory = self.memory.iter().map(|leaf| leaf.tensor().cloned()).collect::<Result<Vec<_>>>()?;
         let moved = rule.update(pull.step, &widened(parameter.get())?, &gradient, &mut memory)?;
         Ok((moved.to_dtype(dtype)?.detach().into(), memory))

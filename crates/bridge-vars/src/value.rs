@@ -99,7 +99,8 @@ impl TensorValue {
         Self(Arc::new(Buffer { form, tensor, leaf: leaf.into(), leaf_is_tensor: true, exposed, home: None }))
     }
 
-    /// Calls `read` with the tensor, of which it keeps no handle: changes in place may follow without a copy.
+    /// Calls `read` with the tensor, of which it keeps no handle: changes in place may follow without a copy, and the
+    /// elements of a gradient go back where they came from when the last value of it is dropped.
     pub fn read<R>(&self, read: impl FnOnce(&Tensor) -> R) -> R {
         read(&self.0.tensor)
     }

@@ -199,7 +199,6 @@ impl Elementwise for LeakyRelu {
     }
 }
 
-/// candle's own has derivative 1 at 0.
 struct Abs;
 
 impl Elementwise for Abs {
@@ -210,8 +209,6 @@ impl Elementwise for Abs {
     }
 
     fn backward(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-        // 0 and NaN are their own signs.
-        let below = x.lt(0f64)?.where_cond(&number(-1.0, x)?, x)?;
-        gradient * x.gt(0f64)?.where_cond(&number(1.0, x)?, &below)?
+        x.ge(0f64)?.where_cond(gradient, &gradient.neg()?)
     }
 }

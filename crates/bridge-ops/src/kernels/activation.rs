@@ -191,7 +191,7 @@ impl Function for Softplus {
     }
 }
 
-/// `|x|`; the derivative at 0 is 0, that of NaN is NaN.
+/// `|x|`; the derivative at 0 is 1, that of NaN -1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Abs;
 
@@ -205,8 +205,6 @@ impl Function for Abs {
     }
     #[inline(always)]
     fn pull_back<R: Real, I: Instructions>(self, x: R, gradient: R) -> R {
-        // 0 and NaN are their own signs.
-        let below = if x < R::ZERO { -R::ONE } else { x };
-        gradient * if x > R::ZERO { R::ONE } else { below }
+        if x >= R::ZERO { gradient } else { -gradient }
     }
 }

@@ -71,8 +71,9 @@ impl Linear {
         let outputs = kernel.dim(1)?;
         let (result, result_layout) = result.storage_and_layout();
         let (output_gradient, gradient_layout) = output_gradient.storage_and_layout();
-        let result = Rows::<T>::new(on_cpu(&result)?, result_layout)?;
-        let output_gradient = Rows::<T>::new(on_cpu(&output_gradient)?, gradient_layout)?;
+        // Read along the same lines.
+        let result = Rows::<T>::contiguous(on_cpu(&result)?, result_layout)?;
+        let output_gradient = Rows::<T>::contiguous(on_cpu(&output_gradient)?, gradient_layout)?;
         let pulled_back = PulledBack::new(output_gradient.matrix()?, result.matrix()?, self.epilogue);
 
         let x_gradient = match x.track_op() {
@@ -112,6 +113,11 @@ impl<'a, T: Element> Rows<'a, T> {
         if layout.dims().len() == 2 {
             return Ok(Self { values: T::cpu_storage_as_slice(storage)?.into(), layout: layout.clone() });
         }
+        Self::contiguous(storage, layout)
+    }
+
+    /// With its rows one after the other.
+    fn contiguous(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
         let values = elements::<T>(storage, layout)?;
         let (&columns, leading) = layout.dims().split_last().unwrap_or((&1, &[]));
         let rows = leading.iter().product::<usize>();

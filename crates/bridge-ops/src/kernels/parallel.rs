@@ -15,7 +15,12 @@ type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
 thread_local! {
     /// True while this thread is part of a job: what it shares out then, it does alone.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    static INSIDE: Cell<bool> = Cell::new(std::thread::current().name().is_some_and(is_of_candles_pool));
+}
+
+/// A job of candle's that calls an operator would wait for itself.
+fn is_of_candles_pool(name: &str) -> bool {
+    name.starts_with("candle-bp-")
 }
 
 /// How many threads a job can have.
@@ -44,12 +49,12 @@ pub(crate) fn run(wanted: usize, job: &Job<'_>) {
         // candle gives the caller the last number.
         let number = (thread + 1) % threads();
         if number < participants {
-            INSIDE.set(true);
+            let inside = INSIDE.replace(true);
             // A panic that candle's pool sees makes it useless ever after.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(number, participants))) {
                 *panicked.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
             }
-            INSIDE.set(false);
+            INSIDE.set(inside);
         }
     });
     if let Some(panic) = panicked.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -65,7 +65,7 @@ impl<T: Element> Rows<T::Wide, 2> for Forward<'_, T> {
             }
             (Some(scale), None) => {
                 for (value, &scale) in room.iter_mut().zip(scale) {
-                    *value *= factor * scale;
+                    *value = *value * factor * scale;
                 }
             }
             (None, Some(bias)) => {
@@ -75,7 +75,7 @@ impl<T: Element> Rows<T::Wide, 2> for Forward<'_, T> {
             }
             (Some(scale), Some(bias)) => {
                 for ((value, &scale), &bias) in room.iter_mut().zip(scale).zip(bias) {
-                    *value = value.times_plus::<I>(factor * scale, bias);
+                    *value = (*value * factor).times_plus::<I>(scale, bias);
                 }
             }
         }

@@ -183,3 +183,13 @@ fn wrong_arguments_are_errors() {
         "dropout_with_key: `x` must have a dimension 2, which `broadcast_dims` names, found [2, 3]"
     );
 }
+
+/// candle walks into the graph of a mask, and panics where it finds no gradient.
+#[test]
+fn a_mask_may_be_computed_from_what_is_tracked() {
+    let x = Var::from_tensor(&values((3, 4), 1)).unwrap();
+    let mask = x.gt(0.0).unwrap();
+    let gradients = dropout(&x, 0.5, &mask).unwrap().sum_all().unwrap().backward().unwrap();
+    let expected: Vec<f64> = to_vec(&mask).into_iter().map(|bit| bit / 0.5).collect();
+    assert_close(gradients.get(&x).unwrap(), &expected, 0.0);
+}

@@ -286,3 +286,18 @@ fn errors_keep_their_text_as_candle_errors() {
     let text = error.to_string();
     assert!(candle_core::Error::from(error).to_string().starts_with(&text));
 }
+
+/// A tanh that is rounded to 1 has no derivative left to read from it.
+#[test]
+fn half_precision_keeps_small_derivatives() {
+    let x = Tensor::new(&[[3.2f32], [3.5], [6.5], [8.0]], &device()).unwrap().to_dtype(DType::BF16).unwrap();
+    let one = Tensor::ones((1, 1), DType::BF16, &device()).unwrap();
+    for activation in [Activation::Tanh, Activation::Sigmoid, Activation::Elu { alpha: 1.0 }] {
+        for x in [&x, &x.neg().unwrap()] {
+            let fused = gradient_of_sum(|x| linear_with_activation(x, &one, None, activation), x);
+            let apart = gradient_of_sum(|x| activation.apply(x), x);
+            assert_eq!(to_vec(&fused), to_vec(&apart), "{activation:?}");
+            assert!(to_vec(&fused).into_iter().all(|gradient| gradient > 0.0), "{activation:?}");
+        }
+    }
+}

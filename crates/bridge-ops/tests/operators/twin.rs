@@ -161,7 +161,9 @@ pub(crate) fn check_any_number_of_threads(test: &str, results: impl Fn() -> Vec<
     if !device().is_cpu() {
         return;
     }
-    let bits = |threads: &str| child(test, &[("RAYON_NUM_THREADS", threads), (BITS, "1")]);
+    let bits = |threads: &str| {
+        child(test, &[("CANDLE_NUM_THREADS", threads), ("RAYON_NUM_THREADS", threads), (BITS, "1")])
+    };
     let found: Vec<String> = ["1", "2", "3", "7"].into_iter().map(bits).collect();
     assert!(found[0].contains(BITS), "{}", found[0]);
     assert!(found.iter().all(|bits| *bits == found[0]), "{found:?}");

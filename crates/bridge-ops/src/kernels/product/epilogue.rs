@@ -1,5 +1,6 @@
 //! What is done to the numbers of a product while they are at hand.
 
+use candle_core::DType;
 use std::mem::MaybeUninit;
 
 use super::super::activation::{Elu, LeakyRelu, Relu, Sigmoid, Tanh};
@@ -37,14 +38,15 @@ macro_rules! with_function {
 }
 
 impl Epilogue {
-    /// An activation as one; `None` if its derivative is computed from its input.
-    pub(crate) fn of(activation: Activation) -> Option<Self> {
+    /// An activation as one; `None` if its derivative is computed from its input, in this dtype.
+    pub(crate) fn of(activation: Activation, dtype: DType) -> Option<Self> {
+        let precise = matches!(dtype, DType::F32 | DType::F64);
         match activation {
             Activation::Relu => Some(Self::Relu(Relu)),
-            Activation::Sigmoid => Some(Self::Sigmoid(Sigmoid)),
-            Activation::Tanh => Some(Self::Tanh(Tanh)),
+            Activation::Sigmoid if precise => Some(Self::Sigmoid(Sigmoid)),
+            Activation::Tanh if precise => Some(Self::Tanh(Tanh)),
             // Its derivative is that of its output only where the output tells negative inputs from others.
-            Activation::Elu { alpha } => (alpha > 0.).then_some(Self::Elu(Elu { alpha })),
+            Activation::Elu { alpha } if precise => (alpha > 0.).then_some(Self::Elu(Elu { alpha })),
             Activation::LeakyRelu { negative_slope } => {
                 (negative_slope > 0.).then_some(Self::LeakyRelu(LeakyRelu { negative_slope }))
             }

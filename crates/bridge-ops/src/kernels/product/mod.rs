@@ -32,7 +32,7 @@ const GROUP: usize = 16;
 const DEPTH: usize = 512;
 
 /// How many elements of the left side, and of the right side, are packed at a time, or more if a tile needs more.
-const PACKED: [usize; 2] = [1 << 17, 1 << 16];
+const PACKED: [usize; 2] = [1 << 17, 1 << 17];
 
 /// The most columns, and the most rows, of a block.
 const BLOCK: usize = 512;

@@ -42,6 +42,7 @@ pub(super) fn pack_left<R: Real, I: Instructions>(
     let depth = depths.len();
     if left.lines_are_columns() {
         for (step, line) in depths.enumerate() {
+            left.prefetch(line + AHEAD, rows.start, rows.len());
             let line = left.line(line, rows.start, rows.len(), scratch);
             for (height, top, start) in panels::<I>(rows.len(), depth, Packing::Columns) {
                 let place = &mut packed[start + step * GROUP..][..GROUP];
@@ -69,6 +70,9 @@ pub(super) fn pack_left<R: Real, I: Instructions>(
     }
     Packing::Rows
 }
+
+/// How many lines before its turn a line is asked for.
+const AHEAD: usize = 4;
 
 /// How many steps of columns are laid across at a time.
 const TRANSPOSED: usize = 64;
@@ -104,6 +108,8 @@ pub(super) fn pack_right<R: Real, I: Instructions>(
         return;
     }
     for (step, line) in depths.enumerate() {
+        // Lines are far from each other: the processor does not see which comes next.
+        right.prefetch(line + AHEAD, columns.start, columns.len());
         let line = right.line(line, columns.start, columns.len(), scratch);
         for (panel, line) in line.chunks(width).enumerate() {
             let place = &mut packed[(panel * depth + step) * width..][..width];

@@ -14,6 +14,9 @@ pub(crate) trait Source<R: Real>: Sync {
     /// Whether a line is a column.
     fn lines_are_columns(&self) -> bool;
 
+    /// Says that [`Source::line`] will soon be asked for this part of a line.
+    fn prefetch(&self, _line: usize, _start: usize, _length: usize) {}
+
     /// `length` elements of a line from `start` on: where they are, or in `scratch`, which is as long at least.
     fn line<'a>(&'a self, line: usize, start: usize, length: usize, scratch: &'a mut [R]) -> &'a [R];
 }
@@ -67,6 +70,16 @@ impl<'a, T: Element> Matrix<'a, T> {
     }
 }
 
+impl<T: Element> Matrix<'_, T> {
+    /// How far lines are from each other, and elements of a line.
+    fn steps(&self) -> (usize, usize) {
+        match self.column_stride != 1 && self.row_stride == 1 {
+            true => (self.column_stride, self.row_stride),
+            false => (self.row_stride, self.column_stride),
+        }
+    }
+}
+
 impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
     fn rows(&self) -> usize {
         self.rows
@@ -80,6 +93,15 @@ impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
         self.column_stride != 1 && self.row_stride == 1
     }
 
+    fn prefetch(&self, line: usize, start: usize, length: usize) {
+        let (across, along) = self.steps();
+        if along == 1
+            && let Some(values) = self.values.get(line * across + start..)
+        {
+            prefetch(&values[..length.min(values.len())]);
+        }
+    }
+
     fn line<'a>(
         &'a self,
         line: usize,
@@ -87,10 +109,7 @@ impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
         length: usize,
         scratch: &'a mut [T::Wide],
     ) -> &'a [T::Wide] {
-        let (across, along) = match self.lines_are_columns() {
-            true => (self.column_stride, self.row_stride),
-            false => (self.row_stride, self.column_stride),
-        };
+        let (across, along) = self.steps();
         let values = &self.values[line * across + start * along..];
         if along == 1 {
             return T::wide(&values[..length], scratch);
@@ -100,6 +119,21 @@ impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
         }
         &scratch[..length]
     }
+}
+
+/// Asks for values to be brought from memory. Where there is no instruction for it, the processor's own guess must do.
+fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for value in values.iter().step_by((64 / size_of::<T>()).max(1)) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 processor has the instruction, which reads nothing and never fails.
+        #[allow(unsafe_code, reason = "see there")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// The gradient of the input of an epilogue, computed from its output.
