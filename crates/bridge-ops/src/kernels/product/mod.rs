@@ -34,6 +34,9 @@ const DEPTH: usize = 512;
 /// How many elements of the left side, and of the right side, are packed at a time, or more if a tile needs more.
 const PACKED: [usize; 2] = [1 << 17, 1 << 17];
 
+/// How many sums are kept before they are handed on, or more if a tile needs more.
+const SUMS: usize = 1 << 16;
+
 /// The most columns, and the most rows, of a block.
 const BLOCK: usize = 512;
 
@@ -108,7 +111,8 @@ impl Blocks {
         let depth = even(depth, DEPTH);
         let [left, right] = PACKED.map(|packed| packed * size_of::<f32>() / size_of::<R>() / depth);
         let columns = even(columns, right.clamp(width, BLOCK) / width * width).next_multiple_of(width);
-        Self { rows: even(rows, left.clamp(I::ROWS, BLOCK)), columns, depth }
+        let rows = even(rows, left.min(SUMS / columns).clamp(I::ROWS, BLOCK));
+        Self { rows, columns, depth }
     }
 }
 
