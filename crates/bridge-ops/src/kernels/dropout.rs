@@ -2,14 +2,14 @@
 
 use bridge_random::{Key, fill_bernoulli};
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use super::element::{BLOCK, Element, Real};
-use super::elementwise::for_float;
 use super::simd::{Instructions, Kernel, dispatch};
 use super::storage::{self, Written};
+use crate::operator::with_float;
 
 /// The fewest elements that are worth a thread of their own.
 const LEAST: usize = 8 * 1024;
@@ -52,7 +52,7 @@ impl CustomOp2 for Masked {
         mask_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let mask = storage::elements::<u8>(mask, mask_layout)?;
-        let values = for_float!(NAME, x.dtype(), T => {
+        let values = with_float!(x.dtype(), T => {
             T::to_cpu_storage_owned(self.over(&storage::elements::<T>(x, x_layout)?, &mask)?)
         });
         Ok((values, x_layout.shape().clone()))
@@ -69,7 +69,7 @@ impl CustomOp2 for Masked {
             return Ok((None, None));
         }
         let gradient = storage::with_elements::<u8, _>(mask, |mask| {
-            for_float!(NAME, x.dtype(), T => storage::with_elements::<T, _>(gradient, |gradient| {
+            with_float!(x.dtype(), T => storage::with_elements::<T, _>(gradient, |gradient| {
                 storage::tensor(self.over(gradient, mask)?, x.shape())
             }))
         })?;
@@ -96,7 +96,7 @@ impl CustomOp1 for Drawn {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let values = for_float!(NAME, x.dtype(), T => {
+        let values = with_float!(x.dtype(), T => {
             T::to_cpu_storage_owned(self.over(&storage::elements::<T>(x, layout)?)?)
         });
         Ok((values, layout.shape().clone()))
@@ -106,7 +106,7 @@ impl CustomOp1 for Drawn {
         if !x.track_op() {
             return Ok(None);
         }
-        for_float!(NAME, x.dtype(), T => storage::with_elements::<T, _>(gradient, |gradient| {
+        with_float!(x.dtype(), T => storage::with_elements::<T, _>(gradient, |gradient| {
             storage::tensor(self.over(gradient)?, x.shape()).map(Some)
         }))
     }

@@ -1,13 +1,14 @@
 //! A function of one element over a tensor: one pass forward, one pass backward.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use std::mem::MaybeUninit;
 
 use super::element::{BLOCK, Element};
 use super::function::{Function, Reads};
 use super::simd::{Instructions, Kernel, dispatch};
 use super::storage::{self, Written};
+use crate::operator::with_float;
 
 /// The fewest elements that are worth a thread of their own.
 const LEAST: usize = 8 * 1024;
@@ -17,32 +18,6 @@ pub(crate) fn apply(x: &Tensor, function: impl Function) -> Result<Tensor> {
     x.apply_op1(Operator(function))
 }
 
-/// Calls `$body` with `$type` as the type of a float dtype.
-macro_rules! for_float {
-    ($operator:expr, $dtype:expr, $type:ident => $body:expr) => {
-        match $dtype {
-            DType::F32 => {
-                type $type = f32;
-                $body
-            }
-            DType::F64 => {
-                type $type = f64;
-                $body
-            }
-            DType::BF16 => {
-                type $type = half::bf16;
-                $body
-            }
-            DType::F16 => {
-                type $type = half::f16;
-                $body
-            }
-            found => candle_core::bail!("{}: expected a float dtype, found {found:?}", $operator),
-        }
-    };
-}
-pub(crate) use for_float;
-
 struct Operator<F>(F);
 
 impl<F: Function> CustomOp1 for Operator<F> {
@@ -51,7 +26,7 @@ impl<F: Function> CustomOp1 for Operator<F> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let values = for_float!(F::NAME, x.dtype(), T => {
+        let values = with_float!(x.dtype(), T => {
             T::to_cpu_storage_owned(forward::<T, F>(self.0, &storage::elements(x, layout)?))
         });
         Ok((values, layout.shape().clone()))
@@ -61,7 +36,7 @@ impl<F: Function> CustomOp1 for Operator<F> {
         if !x.track_op() {
             return Ok(None);
         }
-        for_float!(F::NAME, x.dtype(), T => {
+        with_float!(x.dtype(), T => {
             let read = if reads_output::<T, F>() { y } else { x };
             storage::with_elements::<T, _>(read, |read| {
                 storage::with_elements::<T, _>(gradient, |gradient| {

@@ -3,15 +3,13 @@
 use std::borrow::Cow;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{
-    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, WithDType,
-};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, WithDType};
 
 use super::element::Element;
-use super::elementwise::for_float;
 use super::product::{Epilogue, Matrix, PulledBack, Sum, column_sums, output, product};
 use super::storage::{elements, tensor};
 use crate::gradient_sink::gradient;
+use crate::operator::with_float;
 
 /// The operator, of arguments that fit.
 #[derive(Clone, Copy)]
@@ -40,7 +38,7 @@ impl Linear {
         let (_, outputs) = kernel_layout.shape().dims2()?;
         let (_, leading) = x_layout.dims().split_last().unwrap_or((&0, &[]));
         let shape = Shape::from([leading, &[outputs]].concat());
-        let storage = for_float!("linear", x.dtype(), T => {
+        let storage = with_float!(x.dtype(), T => {
             let x = Rows::<T>::new(x, x_layout)?;
             let kernel = Matrix::of_layout(T::cpu_storage_as_slice(kernel)?, kernel_layout)?;
             let bias = bias.map(|(bias, layout)| elements::<T>(bias, layout)).transpose()?;
@@ -57,7 +55,7 @@ impl Linear {
         result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        for_float!("linear", x.dtype(), T => self.backward_in::<T>(x, kernel, bias, result, gradient))
+        with_float!(x.dtype(), T => self.backward_in::<T>(x, kernel, bias, result, gradient))
     }
 
     fn backward_in<T: Element>(
