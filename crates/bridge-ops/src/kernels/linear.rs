@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, WithDType};
+use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, WithDType};
 
 use super::element::Element;
 use super::product::{Epilogue, Matrix, PulledBack, Sum, column_sums, output, product};
 use super::storage::{elements, tensor};
 use crate::gradient_sink::gradient;
-use crate::operator::with_float;
+use crate::operator::{self, Argument, Fused};
 
 /// The operator, of arguments that fit.
 #[derive(Clone, Copy)]
@@ -24,48 +23,34 @@ impl Linear {
 
     pub(crate) fn apply(self, x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         match bias {
-            Some(bias) => x.apply_op3(kernel, bias, self),
-            None => x.apply_op2(kernel, self),
+            Some(bias) => operator::apply(self, &[x, kernel, bias]),
+            None => operator::apply(self, &[x, kernel]),
         }
     }
+}
 
-    fn forward(
-        self,
-        (x, x_layout): (&CpuStorage, &Layout),
-        (kernel, kernel_layout): (&CpuStorage, &Layout),
-        bias: Option<(&CpuStorage, &Layout)>,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (_, outputs) = kernel_layout.shape().dims2()?;
-        let (_, leading) = x_layout.dims().split_last().unwrap_or((&0, &[]));
+impl Fused for Linear {
+    const NAME: &'static str = "linear";
+
+    fn forward<T: Element>(&self, arguments: &[Argument]) -> Result<(CpuStorage, Shape)> {
+        let [x, kernel, bias @ ..] = arguments else { candle_core::bail!("there is nothing to multiply") };
+        let (_, outputs) = kernel.layout.shape().dims2()?;
+        let (_, leading) = x.layout.dims().split_last().unwrap_or((&0, &[]));
         let shape = Shape::from([leading, &[outputs]].concat());
-        let storage = with_float!(x.dtype(), T => {
-            let x = Rows::<T>::new(x, x_layout)?;
-            let kernel = Matrix::of_layout(T::cpu_storage_as_slice(kernel)?, kernel_layout)?;
-            let bias = bias.map(|(bias, layout)| elements::<T>(bias, layout)).transpose()?;
-            T::to_cpu_storage_owned(output(&x.matrix()?, &kernel, bias.as_deref(), self.epilogue))
-        });
-        Ok((storage, shape))
+        let x = Rows::<T>::new(x.storage, x.layout)?;
+        let kernel = Matrix::of_layout(kernel.storage::<T>()?, kernel.layout)?;
+        let bias = bias.first().map(|bias| bias.elements::<T>()).transpose()?;
+        let values = output(&x.matrix()?, &kernel, bias.as_deref(), self.epilogue);
+        Ok((T::to_cpu_storage_owned(values), shape))
     }
 
-    fn backward(
-        self,
-        x: &Tensor,
-        kernel: &Tensor,
-        bias: Option<&Tensor>,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        with_float!(x.dtype(), T => self.backward_in::<T>(x, kernel, bias, result, gradient))
-    }
-
-    fn backward_in<T: Element>(
-        self,
-        x: &Tensor,
-        kernel: &Tensor,
-        bias: Option<&Tensor>,
+    fn backward<T: Element>(
+        &self,
+        arguments: &[&Tensor],
         result: &Tensor,
         output_gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<Vec<Option<Tensor>>> {
+        let [x, kernel, bias @ ..] = arguments else { candle_core::bail!("there is nothing to multiply") };
         let outputs = kernel.dim(1)?;
         let (result, result_layout) = result.storage_and_layout();
         let (output_gradient, gradient_layout) = output_gradient.storage_and_layout();
@@ -89,14 +74,14 @@ impl Linear {
             product(&x.matrix()?.transposed(), &pulled_back, &Sum::new(values, outputs, add));
             Ok(())
         })?;
-        let bias_gradient = match bias {
+        let bias_gradient = match bias.first() {
             Some(bias) => gradient::<T>(bias, |values, add| {
                 column_sums(&pulled_back, values, add);
                 Ok(())
             })?,
             None => None,
         };
-        Ok((x_gradient, kernel_gradient, bias_gradient))
+        Ok(vec![x_gradient, kernel_gradient, bias_gradient])
     }
 }
 
@@ -131,61 +116,5 @@ fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
     match storage {
         Storage::Cpu(storage) => Ok(storage),
         _ => candle_core::bail!("a tensor on the CPU was expected"),
-    }
-}
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        kernel: &CpuStorage,
-        lk: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward((x, lx), (kernel, lk), None)
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        kernel: &Tensor,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (x, kernel, _) = self.backward(x, kernel, None, result, gradient)?;
-        Ok((x, kernel))
-    }
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        kernel: &CpuStorage,
-        lk: &Layout,
-        bias: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward((x, lx), (kernel, lk), Some((bias, lb)))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        kernel: &Tensor,
-        bias: &Tensor,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.backward(x, kernel, Some(bias), result, gradient)
     }
 }

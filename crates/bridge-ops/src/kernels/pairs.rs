@@ -57,34 +57,18 @@ impl Pair for BinaryCrossEntropy {
 
     #[inline(always)]
     fn value<R: Real, I: Instructions>(self, x: R, target: R) -> R {
-        let common = logarithm_of_one_plus::<R, I>((-x.abs()).exponential::<I>());
+        let common = (-x.abs()).exponential::<I>().ln_1p::<I>();
         let (minimum, opposite) = if x < R::ZERO { (x, R::ZERO) } else { (R::ZERO, -x) };
         -target * (minimum - common) - (R::ONE - target) * (opposite - common)
     }
     #[inline(always)]
     fn by_prediction<R: Real, I: Instructions>(self, x: R, target: R) -> R {
-        let exponential = (-x.abs()).exponential::<I>();
-        let numerator = if x < R::ZERO { exponential } else { R::ONE };
-        numerator / (R::ONE + exponential) - target
+        x.logistic::<I>() - target
     }
     #[inline(always)]
     fn by_target<R: Real, I: Instructions>(self, x: R, _: R) -> R {
         -x
     }
-}
-
-/// `log(1 + x)` for `x` from 0 to 1, and NaN for NaN: twice the area tangent of `x / (2 + x)`, which is 1/3 at most, so
-/// that a few terms of its series reach the precision of the dtype.
-#[inline(always)]
-fn logarithm_of_one_plus<R: Real, I: Instructions>(x: R) -> R {
-    let terms = if size_of::<R>() == 4 { 8 } else { 17 };
-    let ratio = x / (R::ONE + R::ONE + x);
-    let square = ratio * ratio;
-    let mut sum = R::ZERO;
-    for term in (0..terms).rev() {
-        sum = sum.times_plus::<I>(square, R::real(2.0 / f64::from(2 * term + 1)));
-    }
-    sum * ratio
 }
 
 /// The predictions and targets of a loss, as many of the one as of the other.

