@@ -189,6 +189,8 @@ fn measure(mut row: Row, name: &str) -> Outcome<Vec<Measured>> {
     for (_, peer) in &mut peers {
         peer.prepare(round)?;
     }
+    // Threads of a program may spin for a while after its last step.
+    std::thread::sleep(pause);
     let scaling = probe::two_thread_scaling();
     let (mut our_seconds, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);
     let side = |side: &mut Side| {

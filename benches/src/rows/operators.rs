@@ -89,11 +89,24 @@ fn operators() -> Vec<Operator> {
             // In the layout that candle-nn keeps; a view.
             |x| Linear::new(x[1].t()?, Some(x[2].clone())).forward(&x[0]),
         ),
+        operator(
+            "linear_relu",
+            &[&[8, 64, 384], &[384, 1536], &[1536]],
+            |x| Ok(ops::linear_with_activation(&x[0], &x[1], Some(&x[2]), ops::Activation::Relu)?),
+            |x| Linear::new(x[1].t()?, Some(x[2].clone())).forward(&x[0])?.relu(),
+        ),
         operator("relu", &[HIDDEN], |x| Ok(ops::relu(&x[0])?), |x| x[0].relu()),
         operator("gelu", &[HIDDEN], |x| Ok(ops::gelu(&x[0])?), |x| x[0].gelu()),
         operator("gelu_exact", &[HIDDEN], |x| Ok(ops::gelu_exact(&x[0])?), |x| x[0].gelu_erf()),
         operator("silu", &[HIDDEN], |x| Ok(ops::silu(&x[0])?), |x| nn::silu(&x[0])),
         operator("sigmoid", &[HIDDEN], |x| Ok(ops::sigmoid(&x[0])?), |x| nn::sigmoid(&x[0])),
+        // candle-nn has none.
+        operator(
+            "softplus",
+            &[HIDDEN],
+            |x| Ok(ops::softplus(&x[0])?),
+            |x| ops::composition::softplus(&x[0]),
+        ),
         operator("tanh", &[HIDDEN], |x| Ok(ops::tanh(&x[0])?), |x| x[0].tanh()),
         Operator {
             fast: Some(|x| nn::softmax_last_dim(&x[0])),

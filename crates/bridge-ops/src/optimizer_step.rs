@@ -192,10 +192,11 @@ fn check(update: &ParameterUpdate) -> Result<()> {
     if let Some(tensor) = updated {
         alike("updated", tensor, dtype, "the dtype of `parameter`")?;
     }
-    for tensor in memory.iter().flatten().chain(updated) {
+    let changed = memory.iter().flatten().map(|tensor| ("memory", tensor));
+    for (argument, tensor) in changed.chain(updated.iter().map(|tensor| ("updated", tensor))) {
         if !tensor.is_contiguous() {
             let expected = "a contiguous layout, to be changed in place".into();
-            let (argument, found) = ("memory", tensor.shape().clone());
+            let found = tensor.shape().clone();
             return Err(Error::Shape { operator: OPERATOR, argument, expected, found });
         }
     }

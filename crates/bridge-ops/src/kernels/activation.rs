@@ -1,4 +1,4 @@
-//! Activation functions of one element. Their derivatives at corners are those of JAX, but for that of `abs`.
+//! Activation functions of one element. Their derivatives at corners are those of JAX.
 
 use super::element::Real;
 use super::function::{Function, Reads};
@@ -129,7 +129,8 @@ impl Function for Gelu {
         let gate =
             (x * square.times_plus::<I>(R::real(TWICE_SCALE * CUBIC), R::real(TWICE_SCALE))).logistic::<I>();
         let slope = square.times_plus::<I>(R::real(3.0 * TWICE_SCALE * CUBIC), R::real(TWICE_SCALE));
-        // `gate (1 - gate)` is 0 long before the slope overflows.
+        // `gate (1 - gate)` is 0 long before the slope overflows, which it does where `x²` does: there the product of the two
+        // is NaN, as in the composition.
         gradient * (gate * (R::ONE - gate) * x).times_plus::<I>(slope, gate)
     }
 }

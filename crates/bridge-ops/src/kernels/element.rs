@@ -13,6 +13,9 @@ use super::simd::Instructions;
 /// How many elements of a narrow dtype are widened at a time: little enough for the innermost cache.
 pub(crate) const BLOCK: usize = 512;
 
+/// The most numbers of a buffer that a thread keeps.
+const KEPT: usize = 1 << 21;
+
 /// A dtype of tensors.
 pub(crate) trait Element: WithDType {
     /// What its arithmetic is done in.
@@ -24,6 +27,9 @@ pub(crate) trait Element: WithDType {
 
     /// The values in the dtype of the arithmetic: themselves, or converted in `scratch`, which is as long at least.
     fn wide<'a>(values: &'a [Self], scratch: &'a mut [Self::Wide]) -> &'a [Self::Wide];
+
+    /// The values themselves, where they are in the dtype of the arithmetic.
+    fn as_wide(values: &[Self]) -> Option<&[Self::Wide]>;
 
     /// Writes all of `out` through `write`, which gets as much room in the dtype of the arithmetic and fills it: `out`
     /// itself, or `scratch`, which is as long at least.
@@ -54,7 +60,8 @@ pub(crate) trait Real:
     /// The vector of such numbers.
     type Lanes<I: Instructions>: Lanes<Scalar = Self>;
 
-    /// Calls `work` with a buffer of the thread, to use again in later calls. What is in it is left from those.
+    /// Calls `work` with a buffer of the thread, to use again in later calls unless it has grown large. What is in it is
+    /// left from those.
     fn with_buffer<O>(work: impl FnOnce(&mut Vec<Self>) -> O) -> O;
 
     /// The nearest value.
@@ -114,6 +121,9 @@ macro_rules! real {
             fn wide<'a>(values: &'a [Self], _: &'a mut [Self]) -> &'a [Self] {
                 values
             }
+            fn as_wide(values: &[Self]) -> Option<&[Self]> {
+                Some(values)
+            }
             #[inline(always)]
             fn fill(
                 out: &mut [MaybeUninit<Self>],
@@ -137,7 +147,9 @@ macro_rules! real {
                 }
                 let mut buffer = BUFFER.take();
                 let result = work(&mut buffer);
-                BUFFER.set(buffer);
+                if buffer.len() <= KEPT {
+                    BUFFER.set(buffer);
+                }
                 result
             }
             #[inline(always)]
@@ -219,6 +231,9 @@ macro_rules! half {
                 let scratch = &mut scratch[..values.len()];
                 $widen(values, scratch);
                 scratch
+            }
+            fn as_wide(_: &[Self]) -> Option<&[f32]> {
+                None
             }
             // Inlined for what it calls: `write` is part of a kernel.
             #[inline(always)]

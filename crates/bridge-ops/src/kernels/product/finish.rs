@@ -4,14 +4,29 @@
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::super::element::{BLOCK, Element, Real, scratch};
 use super::super::storage::{Pointer, written};
+use super::tile::Target;
 use super::{Epilogue, Source, product};
 
-/// Takes the finished sums, each once: `sums` of a row, from a column on.
+/// Takes the finished sums, each once.
 pub(crate) trait Finish<R: Real>: Sync {
-    fn piece(&self, row: usize, column: usize, sums: &[R]);
+    /// Takes `sums` of a row, from a column on.
+    ///
+    /// # Safety
+    /// Each place of the result is given once, here or as part of a target.
+    unsafe fn piece(&self, row: usize, column: usize, sums: &[R]);
+
+    /// Where the sums of these rows and columns may be written without a call of [`Finish::piece`], and whether they are
+    /// added to what is there.
+    ///
+    /// # Safety
+    /// As for [`Finish::piece`].
+    unsafe fn target(&self, _rows: &Range<usize>, _columns: &Range<usize>) -> Option<(Target<'_, R>, bool)> {
+        None
+    }
 }
 
 /// A matrix to write, its rows one after the other.
@@ -63,8 +78,8 @@ struct Output<'a, T> {
 
 impl<T: Element> Finish<T::Wide> for Output<'_, T> {
     #[inline(always)]
-    fn piece(&self, row: usize, column: usize, sums: &[T::Wide]) {
-        // SAFETY: a product gives each piece once.
+    unsafe fn piece(&self, row: usize, column: usize, sums: &[T::Wide]) {
+        // SAFETY: the caller's.
         let out = unsafe { self.room.piece(row, column, sums.len()) };
         let bias = self.bias.and_then(|bias| bias.get(column..));
         let (mut wide, mut narrow) = (scratch::<T>(), scratch::<T>());
@@ -89,13 +104,21 @@ impl<'a, R: Real> Sum<'a, R> {
 
 impl<R: Real> Finish<R> for Sum<'_, R> {
     #[inline(always)]
-    fn piece(&self, row: usize, column: usize, sums: &[R]) {
-        // SAFETY: a product gives each piece once.
+    unsafe fn piece(&self, row: usize, column: usize, sums: &[R]) {
+        // SAFETY: the caller's.
         let out = unsafe { self.room.piece(row, column, sums.len()) };
         if self.add {
             out.iter_mut().zip(sums).for_each(|(out, &sum)| *out += sum);
         } else {
             out.copy_from_slice(sums);
         }
+    }
+
+    unsafe fn target(&self, rows: &Range<usize>, columns: &Range<usize>) -> Option<(Target<'_, R>, bool)> {
+        let room = &self.room;
+        assert!(rows.end <= room.rows && columns.end <= room.columns);
+        let start = room.start.get().wrapping_add(rows.start * room.columns + columns.start);
+        // SAFETY: inside of the slice, by the check; no one else has it, by the caller.
+        Some((unsafe { Target::new(start, room.columns, rows.len(), columns.len()) }, self.add))
     }
 }

@@ -1,7 +1,8 @@
 //! Matrix products, with what comes before and after them done while the numbers are at hand.
 //!
-//! Both sides are packed into the order in which the innermost loop ([`tile`]) reads them, in blocks that stay in the
-//! second cache. Sums over more than [`DEPTH`] products are sums of sums. In what order the numbers of a result are added
+//! The innermost loop ([`tile`]) reads both sides in blocks that stay in the second cache: where they lie, if their elements
+//! are in the order that it needs, else packed into that order. It writes to the result itself where nothing is left to be
+//! done to the sums. Sums over more than [`DEPTH`] products are sums of sums. In what order the numbers of a result are added
 //! depends on nothing but how many there are: not on the other dimensions, nor on the number of threads.
 
 mod column_sums;
@@ -23,7 +24,8 @@ use super::lanes::Lanes;
 use super::parallel;
 use super::simd::{Instructions, Kernel, dispatch};
 use pack::{copy_rows, pack_left, pack_right};
-use tile::{Packing, Tile};
+use source::prefetch;
+use tile::{Packing, Target, Tile};
 
 /// How many elements that lie side by side are packed together.
 const GROUP: usize = 16;
@@ -140,25 +142,72 @@ impl<R: Real> Part<'_, R> {
             blocks.rows * blocks.columns,
             3 * blocks.depth.max(blocks.rows).max(blocks.columns),
         ];
-        let [left, right, sums, scratch] = rooms(self.buffer, lengths);
-        if self.left.columns() == 0 {
+        let [left_room, right_room, sums, scratch] = rooms(self.buffer, lengths);
+        let (depth, width) = (self.left.columns(), 2 * R::Lanes::<I>::COUNT);
+        if depth == 0 {
             sums.fill(R::ZERO);
         }
+        let left_in_place = self.left.in_place().filter(|_| self.left.lines_are_columns());
+        let right_in_place = self.right.in_place().filter(|_| !self.right.lines_are_columns());
         let mut packing = Packing::Rows;
         // The blocks that are packed.
         let (mut packed_left, mut packed_right) = (None, None);
-        for columns in steps(self.columns.clone(), blocks.columns) {
+        // What is no whole tile comes by itself, and is packed.
+        let whole = self.columns.start + self.columns.len() / width * width;
+        let blocks_of_columns =
+            steps(self.columns.start..whole, blocks.columns).chain(steps(whole..self.columns.end, width));
+        for columns in blocks_of_columns {
+            let in_place = columns.start < whole;
             for rows in steps(self.rows.clone(), blocks.rows) {
-                for depths in steps(0..self.left.columns(), blocks.depth) {
-                    if packed_left.replace((rows.start, depths.start)) != Some((rows.start, depths.start)) {
-                        packing = pack_left::<R, I>(self.left, rows.clone(), depths.clone(), left, scratch);
-                    }
-                    if packed_right.replace((columns.start, depths.start))
-                        != Some((columns.start, depths.start))
-                    {
-                        pack_right::<R, I>(self.right, depths.clone(), columns.clone(), right, scratch);
-                    }
-                    let add = depths.start > 0;
+                // SAFETY: each block comes once, and those of two threads do not overlap.
+                #[allow(unsafe_code, reason = "see there")]
+                let target = unsafe { self.finish.target(&rows, &columns) };
+                // Sums of sums are not added to what is there one by one.
+                let target =
+                    target.filter(|(_, add)| in_place && depth > 0 && (!add || depth <= blocks.depth));
+                let is_handed_on = target.is_none();
+                let (mut target, add) =
+                    target.unwrap_or_else(|| (Target::of_slice(sums, blocks.columns), false));
+                for depths in steps(0..depth, blocks.depth) {
+                    let left = match left_in_place {
+                        Some((values, step)) => {
+                            packing = Packing::InPlace { step };
+                            &values[depths.start * step + rows.start..]
+                        }
+                        None => {
+                            let block = Some((rows.start, depths.start));
+                            if packed_left != block {
+                                packed_left = block;
+                                packing = pack_left::<R, I>(
+                                    self.left,
+                                    rows.clone(),
+                                    depths.clone(),
+                                    left_room,
+                                    scratch,
+                                );
+                            }
+                            &*left_room
+                        }
+                    };
+                    let (right, right_panel, right_step) = match right_in_place {
+                        Some((values, step)) if in_place => {
+                            (&values[depths.start * step + columns.start..], width, step)
+                        }
+                        _ => {
+                            let block = Some((columns.start, depths.start));
+                            if packed_right != block {
+                                packed_right = block;
+                                pack_right::<R, I>(
+                                    self.right,
+                                    depths.clone(),
+                                    columns.clone(),
+                                    right_room,
+                                    scratch,
+                                );
+                            }
+                            (&*right_room, width * depths.len(), width)
+                        }
+                    };
                     dispatch(Multiply {
                         rows: rows.len(),
                         columns: columns.len(),
@@ -166,13 +215,20 @@ impl<R: Real> Part<'_, R> {
                         left,
                         packing,
                         right,
-                        sums,
-                        step: blocks.columns,
-                        add,
+                        right_panel,
+                        right_step,
+                        sums: &mut target,
+                        add: add || depths.start > 0,
                     });
                 }
-                for (sums, row) in sums.chunks(blocks.columns).zip(rows) {
-                    self.finish.piece(row, columns.start, &sums[..columns.len()]);
+                if is_handed_on {
+                    for (sums, row) in sums.chunks(blocks.columns).zip(rows) {
+                        // SAFETY: as above.
+                        #[allow(unsafe_code, reason = "see there")]
+                        unsafe {
+                            self.finish.piece(row, columns.start, &sums[..columns.len()]);
+                        }
+                    }
                 }
             }
         }
@@ -206,50 +262,67 @@ impl<R: Real> Part<'_, R> {
                 }
             }
             for (sums, row) in sums.chunks(width).zip(self.rows.clone()) {
-                self.finish.piece(row, columns.start, &sums[..columns.len()]);
+                // SAFETY: each piece comes once, and those of two threads do not overlap.
+                #[allow(unsafe_code, reason = "see there")]
+                unsafe {
+                    self.finish.piece(row, columns.start, &sums[..columns.len()]);
+                }
             }
         }
     }
 }
 
-/// The tiles of a block. `left` and `right` are packed, `sums` has rows of `step`.
+/// The tiles of a block.
 ///
 /// A kernel of its own, so that it is compiled once for a dtype, not once for whatever is multiplied.
-struct Multiply<'a, R> {
+struct Multiply<'a, 't, R> {
     rows: usize,
     columns: usize,
     depth: usize,
     left: &'a [R],
     packing: Packing,
+    /// Panels as wide as a tile, `right_panel` apart, their rows `right_step` apart.
     right: &'a [R],
-    sums: &'a mut [R],
-    step: usize,
+    right_panel: usize,
+    right_step: usize,
+    sums: &'a mut Target<'t, R>,
     add: bool,
 }
 
-impl<R: Real> Kernel for Multiply<'_, R> {
+impl<R: Real> Kernel for Multiply<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Instructions>(self) {
         let (lanes, width) = (R::Lanes::<I>::COUNT, 2 * R::Lanes::<I>::COUNT);
+        let share = self.depth.div_ceil(self.rows.div_ceil(I::ROWS));
         for (panel, first) in (0..self.columns).step_by(width).enumerate() {
-            let right = &self.right[panel * width * self.depth..];
-            for (height, top, start) in pack::panels::<I>(self.rows, self.depth, self.packing) {
+            let right = &self.right[panel * self.right_panel..];
+            let panels = pack::panels::<I>(self.rows, self.depth, self.packing);
+            for (number, (height, top, start)) in panels.enumerate() {
+                if self.right_step != width {
+                    // Each tile asks for its share of the next panel: where rows are far from each other, the processor
+                    // does not see what comes next.
+                    let next = right.as_ptr().wrapping_add(self.right_panel);
+                    for step in number * share..self.depth.min((number + 1) * share) {
+                        prefetch(next.wrapping_add(step * self.right_step));
+                        prefetch(next.wrapping_add(step * self.right_step + lanes));
+                    }
+                }
                 let tile = Tile {
                     rows: height,
                     depth: self.depth,
                     left: &self.left[start..],
                     packing: self.packing,
                     right,
-                    right_step: width,
+                    right_step: self.right_step,
                     narrow: self.columns - first <= lanes,
                     add: self.add,
                 };
                 // SAFETY: kernels run at a level that the processor has.
                 #[allow(unsafe_code, reason = "see there")]
                 unsafe {
-                    tile.run::<I>(&mut self.sums[top * self.step + first..], self.step);
+                    tile.run::<I>(self.sums, top, first);
                 }
             }
         }

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::super::element::Real;
-use super::super::lanes::Lanes;
+use super::super::lanes::{Lanes, MOST, transpose};
 use super::super::simd::Instructions;
+use super::source::prefetch;
 use super::tile::Packing;
 use super::{GROUP, Source};
 
@@ -25,6 +26,7 @@ pub(super) fn panels<I: Instructions>(
         start += match packing {
             Packing::Rows => height * depth.next_multiple_of(GROUP),
             Packing::Columns => GROUP * depth,
+            Packing::InPlace { .. } => height,
         };
         found
     })
@@ -88,12 +90,20 @@ pub(super) fn pack_right<R: Real, I: Instructions>(
 ) {
     let (depth, width) = (depths.len(), 2 * R::Lanes::<I>::COUNT);
     if right.lines_are_columns() {
+        let in_place = right.in_place();
         for (panel, first) in columns.clone().step_by(width).enumerate() {
             let panel = &mut packed[panel * width * depth..][..width * depth];
             let held = width.min(columns.end - first);
             // A few steps at a time, so that what is written to stays in the innermost cache.
             for (number, steps) in panel.chunks_mut(width * TRANSPOSED).enumerate() {
                 let start = depths.start + number * TRANSPOSED;
+                if let Some((values, apart)) = in_place
+                    && held == width
+                    && steps.len() == width * TRANSPOSED
+                {
+                    lay_across::<R, I>(&values[first * apart + start..], apart, steps);
+                    continue;
+                }
                 for column in 0..held {
                     let line = right.line(first + column, start, steps.len() / width, scratch);
                     for (row, &value) in steps.chunks_exact_mut(width).zip(line) {
@@ -118,6 +128,31 @@ pub(super) fn pack_right<R: Real, I: Instructions>(
             } else {
                 place[..line.len()].copy_from_slice(line);
                 place[line.len()..].fill(R::ZERO);
+            }
+        }
+    }
+}
+
+/// Turns columns, which are `apart`, into rows as wide as a tile.
+#[inline(always)]
+fn lay_across<R: Real, I: Instructions>(columns: &[R], apart: usize, rows: &mut [R]) {
+    let lanes = R::Lanes::<I>::COUNT;
+    let width = 2 * lanes;
+    for (number, rows) in rows.chunks_exact_mut(width * lanes).enumerate() {
+        for first in [0, lanes] {
+            // SAFETY: kernels run at a level that the processor has. What is loaded and stored are slices of that length.
+            #[allow(unsafe_code, reason = "see there")]
+            unsafe {
+                let mut square = [R::Lanes::<I>::splat(R::ZERO); MOST];
+                for (column, vector) in square[..lanes].iter_mut().enumerate() {
+                    let start = (first + column) * apart + number * lanes;
+                    prefetch(columns.as_ptr().wrapping_add(start + TRANSPOSED));
+                    *vector = R::Lanes::<I>::load(columns[start..][..lanes].as_ptr());
+                }
+                transpose(&mut square);
+                for (row, vector) in rows.chunks_exact_mut(width).zip(square) {
+                    vector.store(row[first..][..lanes].as_mut_ptr());
+                }
             }
         }
     }

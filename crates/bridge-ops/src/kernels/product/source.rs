@@ -14,6 +14,12 @@ pub(crate) trait Source<R: Real>: Sync {
     /// Whether a line is a column.
     fn lines_are_columns(&self) -> bool;
 
+    /// The elements where they lie, from the first one on, and how far lines are from each other: of a matrix in the dtype
+    /// of the arithmetic whose lines lie in one piece each.
+    fn in_place(&self) -> Option<(&[R], usize)> {
+        None
+    }
+
     /// Says that [`Source::line`] will soon be asked for this part of a line.
     fn prefetch(&self, _line: usize, _start: usize, _length: usize) {}
 
@@ -93,12 +99,22 @@ impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
         self.column_stride != 1 && self.row_stride == 1
     }
 
+    fn in_place(&self) -> Option<(&[T::Wide], usize)> {
+        match self.steps() {
+            (across, 1) => Some((T::as_wide(self.values)?, across)),
+            _ => None,
+        }
+    }
+
     fn prefetch(&self, line: usize, start: usize, length: usize) {
         let (across, along) = self.steps();
         if along == 1
             && let Some(values) = self.values.get(line * across + start..)
         {
-            prefetch(&values[..length.min(values.len())]);
+            let values = &values[..length.min(values.len())];
+            for value in values.iter().step_by((64 / size_of::<T>()).max(1)) {
+                prefetch(value);
+            }
         }
     }
 
@@ -121,19 +137,21 @@ impl<T: Element> Source<T::Wide> for Matrix<'_, T> {
     }
 }
 
-/// Asks for values to be brought from memory. Where there is no instruction for it, the processor's own guess must do.
-fn prefetch<T>(values: &[T]) {
+/// Asks for a line of the cache to be brought from memory, wherever a pointer points. Where there is no instruction for it,
+/// the processor's own guess must do.
+#[inline(always)]
+pub(super) fn prefetch<T>(place: *const T) {
     #[cfg(target_arch = "x86_64")]
-    for value in values.iter().step_by((64 / size_of::<T>()).max(1)) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: every x86-64 processor has the instruction, which reads nothing and never fails.
         #[allow(unsafe_code, reason = "see there")]
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    let _ = place;
 }
 
 /// The gradient of the input of an epilogue, computed from its output.
@@ -162,6 +180,13 @@ impl<T: Element> Source<T::Wide> for PulledBack<'_, T> {
 
     fn lines_are_columns(&self) -> bool {
         self.gradient.lines_are_columns()
+    }
+
+    fn in_place(&self) -> Option<(&[T::Wide], usize)> {
+        match self.epilogue {
+            Epilogue::Nothing => self.gradient.in_place(),
+            _ => None,
+        }
     }
 
     fn line<'a>(

@@ -1,8 +1,27 @@
-use super::super::activation::LeakyRelu;
-use super::super::element::Element;
+use std::process::Command;
+
 use candle_core::WithDType;
 
+use super::super::activation::LeakyRelu;
+use super::super::element::Element;
+use super::super::simd::VARIABLE;
 use super::*;
+
+/// Runs a test of this file with fewer instructions, each in a process of its own.
+#[track_caller]
+fn again_with_fewer_instructions(test: &str) {
+    const AGAIN: &str = "CANDLE_BRIDGE_TEST_AGAIN";
+    if std::env::var_os(AGAIN).is_some() {
+        return;
+    }
+    for level in ["portable", "avx2"] {
+        let name = format!("kernels::product::tests::{test}");
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.args([&name, "--exact"]).env(VARIABLE, level).env(AGAIN, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{level}: {text}");
+    }
+}
 
 /// Exact: it halves.
 fn epilogue() -> Epilogue {
@@ -93,6 +112,74 @@ fn agrees_with_the_definition() {
     }
     check::<f64>(100, 1030, 20);
     check::<half::bf16>(40, 1030, 40);
+    again_with_fewer_instructions("agrees_with_the_definition");
+}
+
+/// Compares tiles with loops whose every access is checked, on slices that end where a tile should.
+struct CheckTiles;
+
+impl CheckTiles {
+    fn check<R: Real, I: Instructions>(rows: usize, depth: usize, packing: Packing, narrow: bool, add: bool) {
+        let lanes = R::Lanes::<I>::COUNT;
+        let width = if narrow { lanes } else { 2 * lanes };
+        let right_step = width + 3;
+        let place = |row: usize, step: usize| match packing {
+            Packing::Rows => step / GROUP * GROUP * rows + row * GROUP + step % GROUP,
+            Packing::Columns => step * GROUP + row,
+            Packing::InPlace { step: apart } => step * apart + row,
+        };
+        let last = depth.saturating_sub(1);
+        let left_length = match packing {
+            Packing::Rows => depth.div_ceil(GROUP) * GROUP * rows,
+            Packing::Columns => depth * GROUP,
+            Packing::InPlace { .. } if depth == 0 => 0,
+            Packing::InPlace { .. } => place(rows - 1, last) + 1,
+        };
+        let left = numbers::<R>(left_length, 1);
+        let right = numbers::<R>(last * right_step + width, 2);
+        let (step, before) = (width + 2, numbers::<R>((rows - 1) * (width + 2) + width, 3));
+        let mut expected = before.clone();
+        for (row, column) in (0..rows).flat_map(|row| (0..width).map(move |column| (row, column))) {
+            let sum = (0..depth).fold(R::ZERO, |sum, depth| {
+                left[place(row, depth)].times_plus::<I>(right[depth * right_step + column], sum)
+            });
+            let out = &mut expected[row * step + column];
+            *out = if add { sum + *out } else { sum };
+        }
+        let mut found = before;
+        // SAFETY: rows of the vector, which is read after.
+        #[allow(unsafe_code, reason = "see there")]
+        let mut target = unsafe { Target::new(found.as_mut_ptr(), step, rows, width) };
+        let tile = Tile { rows, depth, left: &left, packing, right: &right, right_step, narrow, add };
+        // SAFETY: kernels run at a level that the processor has.
+        #[allow(unsafe_code, reason = "see there")]
+        unsafe {
+            tile.run::<I>(&mut target, 0, 0);
+        }
+        assert!(found == expected, "{rows} rows, {depth} deep, {packing:?}, narrow {narrow}, add {add}");
+    }
+}
+
+impl Kernel for CheckTiles {
+    type Output = ();
+
+    fn run<I: Instructions>(self) {
+        for (rows, depth) in (1..=I::ROWS).flat_map(|rows| [0, 1, 15, 16, 17, 40].map(|depth| (rows, depth)))
+        {
+            for packing in [Packing::Rows, Packing::Columns, Packing::InPlace { step: rows + 5 }] {
+                for (narrow, add) in [(false, false), (false, true), (true, false), (true, true)] {
+                    Self::check::<f32, I>(rows, depth, packing, narrow, add);
+                    Self::check::<f64, I>(rows, depth, packing, narrow, add);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_reach_what_checked_loops_reach() {
+    dispatch(CheckTiles);
+    again_with_fewer_instructions("tiles_reach_what_checked_loops_reach");
 }
 
 /// So that it does not matter how a product is shared out, or in which batch an example is.
