@@ -101,12 +101,7 @@ fn operators() -> Vec<Operator> {
         operator("silu", &[HIDDEN], |x| Ok(ops::silu(&x[0])?), |x| nn::silu(&x[0])),
         operator("sigmoid", &[HIDDEN], |x| Ok(ops::sigmoid(&x[0])?), |x| nn::sigmoid(&x[0])),
         // candle-nn has none.
-        operator(
-            "softplus",
-            &[HIDDEN],
-            |x| Ok(ops::softplus(&x[0])?),
-            |x| ops::composition::softplus(&x[0]),
-        ),
+        operator("softplus", &[HIDDEN], |x| Ok(ops::softplus(&x[0])?), |x| ops::composition::softplus(&x[0])),
         operator("tanh", &[HIDDEN], |x| Ok(ops::tanh(&x[0])?), |x| x[0].tanh()),
         Operator {
             fast: Some(|x| nn::softmax_last_dim(&x[0])),

@@ -312,3 +312,25 @@ fn times_beside_candle() {
         }
     }
 }
+
+/// The largest errors in f32 that `docs/performance.md` gives: relative, in units of 2^-24, for inputs from -20 to 20.
+const LARGEST_ERRORS: [f64; 10] = [0.0, 220.0, 75.0, 4.0, 4.0, 3.0, 3.0, 1.5, 1.5, 0.0];
+
+#[test]
+fn errors_in_single_precision_are_small() {
+    let count = 400_000;
+    let x: Vec<f32> = (0..=count).map(|index| index as f32 * 40.0 / count as f32 - 20.0).collect();
+    let x = Tensor::from_vec(x, count + 1, &device()).unwrap();
+    let precise = x.to_dtype(DType::F64).unwrap();
+    for ((name, function, ..), bound) in ACTIVATIONS.into_iter().zip(LARGEST_ERRORS) {
+        let (found, expected) = (to_vec(&function(&x).unwrap()), to_vec(&function(&precise).unwrap()));
+        let errors = found.iter().zip(&expected).map(|(found, expected)| {
+            // Below, numbers have fewer digits.
+            let size = expected.abs().max(f64::from(f32::MIN_POSITIVE));
+            (found - expected).abs() / size * 2f64.powi(24)
+        });
+        let largest = errors.fold(0.0, f64::max);
+        println!("{name}: {largest:.1}");
+        assert!(largest <= bound, "{name}: {largest}");
+    }
+}
