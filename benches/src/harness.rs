@@ -189,7 +189,7 @@ fn measure(mut row: Row, name: &str) -> Outcome<Vec<Measured>> {
     for (_, peer) in &mut peers {
         peer.prepare(round)?;
     }
-    // Threads of a program may spin for a while after its last step.
+    // Threads of a program may wait awake for a while after its last step.
     std::thread::sleep(pause);
     let scaling = probe::two_thread_scaling();
     let (mut our_seconds, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);

@@ -7,23 +7,32 @@ use std::time::Instant;
 /// A row that was taken below this is worth little.
 pub(crate) const BUSY_BELOW: f64 = 1.8;
 
+/// Rounds of work, of which the first half lets the system move threads that it started on one core.
+const ROUNDS: usize = 10;
+
 /// How much work two threads do in the time of one: 2 on a free machine, 1 where only one core is left.
 pub(crate) fn two_thread_scaling() -> f64 {
-    let mut ratios = [0.0; 3];
-    for ratio in &mut ratios {
+    let one = seconds_of_work();
+    let two = thread::scope(|scope| {
+        let other = scope.spawn(seconds_of_work);
+        let here = seconds_of_work();
+        // It does not panic; if it did, the machine would be no free one.
+        here.max(other.join().unwrap_or(f64::INFINITY))
+    });
+    (2.0 * one / two).min(2.0)
+}
+
+/// The median of the later rounds.
+fn seconds_of_work() -> f64 {
+    let mut rounds = [0.0; ROUNDS];
+    for round in &mut rounds {
         let started = Instant::now();
         work();
-        let one = started.elapsed();
-        let started = Instant::now();
-        thread::scope(|scope| {
-            scope.spawn(work);
-            work();
-        });
-        let two = started.elapsed();
-        *ratio = 2.0 * one.as_secs_f64() / two.as_secs_f64();
+        *round = started.elapsed().as_secs_f64();
     }
-    ratios.sort_by(f64::total_cmp);
-    ratios[1].min(2.0)
+    let later = &mut rounds[ROUNDS / 2..];
+    later.sort_by(f64::total_cmp);
+    later[later.len() / 2]
 }
 
 /// About ten milliseconds of dependent integer arithmetic: no memory to share, and little for a sibling of the core to

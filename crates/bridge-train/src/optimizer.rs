@@ -167,26 +167,26 @@ impl<R: UpdateRule> Optimizer<R> {
     pub fn step<M: Visit + ?Sized>(&mut self, module: &M, gradients: &State) -> Result<()> {
         let gradients = self.gradients(gradients.tree())?;
         let mut cursor = Cursor::new(&self.parameters);
-        let mut variables = Vec::with_capacity(self.parameters.len());
-        let mut values = Vec::with_capacity(self.parameters.len());
+        let mut found = Vec::with_capacity(self.parameters.len());
         iter_graph(module, |path, node| {
             if let GraphNode::Variable(variable) = node
                 && let Some(at) = cursor.find(path)
             {
                 let value = variable.leaf()?.value;
                 if self.parameters[at].tensor(&value).is_some() {
-                    variables.push(variable.clone());
-                    values.push(value);
+                    found.push((at, variable.clone(), value));
                 }
             }
             Ok(())
         })?;
-        if values.len() < self.parameters.len() {
+        if found.len() < self.parameters.len() {
             return Err(self.misfit(selected(module, &Filter::Everything)?.tree()).into());
         }
-        let mut tensors = Vec::with_capacity(values.len());
-        tensors.extend(values.iter().zip(&self.parameters).filter_map(|(value, known)| known.tensor(value)));
-        for (variable, value) in variables.iter().zip(self.moved(&tensors, &gradients)?) {
+        // As they are, unless a `Visit` written by hand has an order of its own.
+        found.sort_unstable_by_key(|(at, ..)| *at);
+        let mut tensors = Vec::with_capacity(found.len());
+        tensors.extend(found.iter().filter_map(|(at, _, value)| self.parameters[*at].tensor(value)));
+        for ((_, variable, _), value) in found.iter().zip(self.moved(&tensors, &gradients)?) {
             variable.set_raw(value);
         }
         Ok(())

@@ -64,7 +64,7 @@ pub(crate) fn run(wanted: usize, job: &Job<'_>) {
 
 /// Calls `work` with ranges that together are `0..length`, each but the last a multiple of `grain` long.
 ///
-/// A range is at least `least` long, so that little work stays on the caller's thread. How many ranges there are depends
+/// There are no more ranges than `least` goes into the length, rounded up: little work stays on the caller's thread. How many ranges there are depends
 /// on the number of threads: results must not.
 pub(crate) fn ranges(length: usize, grain: usize, least: usize, work: impl Fn(Range<usize>) + Sync) {
     if length == 0 {

@@ -100,10 +100,11 @@ pub(crate) struct Gradients<T: Element> {
 impl<T: Element> Backward<'_, T> {
     pub(crate) fn run(&self) -> Gradients<T> {
         let width = if self.of_parameters { 2 * self.norm.columns } else { 0 };
+        assert_eq!(self.gradient.len(), self.x.len());
         let blocks = self.x.len().div_ceil((ROWS * self.norm.columns).max(1));
         let mut sums = vec![T::Wide::ZERO; blocks.max(1) * width];
         let x = match self.of_x {
-            // SAFETY: each block's rows are written.
+            // SAFETY: each block's rows are written: there are as many gradients.
             true => Some(unsafe { written(self.x.len(), |out| self.blocks(out, &mut sums)) }),
             false => {
                 self.blocks(&mut [], &mut sums);

@@ -2,7 +2,8 @@
 //! processor has is chosen at run time.
 //!
 //! Kernels are plain loops that the compiler turns into vector instructions. `CANDLE_BRIDGE_KERNELS` (`portable`, `avx2`
-//! or `avx512`) asks for less than the processor has, for tests and for the same bits on different processors.
+//! or `avx512`) asks for less than the processor has, for tests and for the same bits on different processors of one
+//! architecture.
 
 #![allow(unsafe_code, reason = "a function for an instruction set may only run where the processor has it")]
 

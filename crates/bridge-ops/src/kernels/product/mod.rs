@@ -53,7 +53,7 @@ const FEW_ROWS: usize = 4;
 /// The columns of `left` are as many as the rows of `right`.
 pub(crate) fn product<R: Real>(left: &dyn Source<R>, right: &dyn Source<R>, finish: &dyn Finish<R>) {
     let (rows, depth, columns) = (left.rows(), left.columns(), right.columns());
-    debug_assert_eq!(depth, right.rows());
+    assert_eq!(depth, right.rows());
     if rows == 0 || columns == 0 {
         return;
     }
