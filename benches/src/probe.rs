@@ -16,7 +16,6 @@ pub(crate) fn two_thread_scaling() -> f64 {
     let two = thread::scope(|scope| {
         let other = scope.spawn(seconds_of_work);
         let here = seconds_of_work();
-        // It does not panic; if it did, the machine would be no free one.
         here.max(other.join().unwrap_or(f64::INFINITY))
     });
     (2.0 * one / two).min(2.0)

@@ -18,6 +18,14 @@ const HIDDEN: &[usize] = &[8, 64, 1536];
 /// As its attention.
 const SCORES: &[usize] = &[8, 12, 64, 64];
 
+/// Inputs, kernel and bias of its widening layer.
+const LINEAR: &[&[usize]] = &[&[8, 64, 384], &[384, 1536], &[1536]];
+
+fn their_linear(x: &[Tensor]) -> candle_core::Result<Tensor> {
+    // In the layout that candle-nn keeps; a view.
+    Linear::new(x[1].t()?, Some(x[2].clone())).forward(&x[0])
+}
+
 fn random(number: u32, shape: &[usize]) -> Outcome<Tensor> {
     Ok(normal(key(number.into()), shape, DType::F32, &Device::Cpu)?)
 }
@@ -82,18 +90,12 @@ pub(crate) fn rows() -> Vec<Entry> {
 fn operators() -> Vec<Operator> {
     let operator = |name, shapes, ours, theirs: Theirs| Operator { name, shapes, ours, theirs, fast: None };
     vec![
-        operator(
-            "linear",
-            &[&[8, 64, 384], &[384, 1536], &[1536]],
-            |x| Ok(ops::linear(&x[0], &x[1], Some(&x[2]))?),
-            // In the layout that candle-nn keeps; a view.
-            |x| Linear::new(x[1].t()?, Some(x[2].clone())).forward(&x[0]),
-        ),
+        operator("linear", LINEAR, |x| Ok(ops::linear(&x[0], &x[1], Some(&x[2]))?), their_linear),
         operator(
             "linear_relu",
-            &[&[8, 64, 384], &[384, 1536], &[1536]],
+            LINEAR,
             |x| Ok(ops::linear_with_activation(&x[0], &x[1], Some(&x[2]), ops::Activation::Relu)?),
-            |x| Linear::new(x[1].t()?, Some(x[2].clone())).forward(&x[0])?.relu(),
+            |x| their_linear(x)?.relu(),
         ),
         operator("relu", &[HIDDEN], |x| Ok(ops::relu(&x[0])?), |x| x[0].relu()),
         operator("gelu", &[HIDDEN], |x| Ok(ops::gelu(&x[0])?), |x| x[0].gelu()),

@@ -182,7 +182,7 @@ impl<R: UpdateRule> Optimizer<R> {
         if found.len() < self.parameters.len() {
             return Err(self.misfit(selected(module, &Filter::Everything)?.tree()).into());
         }
-        // As they are, unless a `Visit` written by hand has an order of its own.
+        // They are in order already, unless a `Visit` written by hand has one of its own.
         found.sort_unstable_by_key(|(at, ..)| *at);
         let mut tensors = Vec::with_capacity(found.len());
         tensors.extend(found.iter().filter_map(|(at, _, value)| self.parameters[*at].tensor(value)));

@@ -64,8 +64,8 @@ pub(crate) fn run(wanted: usize, job: &Job<'_>) {
 
 /// Calls `work` with ranges that together are `0..length`, each but the last a multiple of `grain` long.
 ///
-/// There are no more ranges than `least` goes into the length, rounded up: little work stays on the caller's thread. How many ranges there are depends
-/// on the number of threads: results must not.
+/// There are no more ranges than `least` goes into the length, rounded up: little work stays on the caller's thread. How
+/// many there are depends on the number of threads: results must not.
 pub(crate) fn ranges(length: usize, grain: usize, least: usize, work: impl Fn(Range<usize>) + Sync) {
     if length == 0 {
         return;

@@ -20,11 +20,16 @@ pub(crate) trait Finish<R: Real>: Sync {
     unsafe fn piece(&self, row: usize, column: usize, sums: &[R]);
 
     /// Where the sums of these rows and columns may be written without a call of [`Finish::piece`], and whether they are
-    /// added to what is there.
+    /// added to what is there. `in_parts` if they are sums of sums.
     ///
     /// # Safety
     /// As for [`Finish::piece`].
-    unsafe fn target(&self, _rows: &Range<usize>, _columns: &Range<usize>) -> Option<(Target<'_, R>, bool)> {
+    unsafe fn target(
+        &self,
+        _rows: &Range<usize>,
+        _columns: &Range<usize>,
+        _in_parts: bool,
+    ) -> Option<(Target<'_, R>, bool)> {
         None
     }
 }
@@ -114,7 +119,16 @@ impl<R: Real> Finish<R> for Sum<'_, R> {
         }
     }
 
-    unsafe fn target(&self, rows: &Range<usize>, columns: &Range<usize>) -> Option<(Target<'_, R>, bool)> {
+    unsafe fn target(
+        &self,
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+        in_parts: bool,
+    ) -> Option<(Target<'_, R>, bool)> {
+        if self.add && in_parts {
+            // Parts would be added to what is there one by one, with other bits.
+            return None;
+        }
         let room = &self.room;
         assert!(rows.end <= room.rows && columns.end <= room.columns);
         let start = room.start.get().wrapping_add(rows.start * room.columns + columns.start);

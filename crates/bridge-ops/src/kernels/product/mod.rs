@@ -23,7 +23,7 @@ use super::element::Real;
 use super::lanes::Lanes;
 use super::parallel;
 use super::simd::{Instructions, Kernel, dispatch};
-use pack::{copy_rows, pack_left, pack_right};
+use pack::{LeftBlocks, Panels, RightBlocks, copy_rows};
 use source::prefetch;
 use tile::{Packing, Target, Tile};
 
@@ -147,81 +147,37 @@ impl<R: Real> Part<'_, R> {
         if depth == 0 {
             sums.fill(R::ZERO);
         }
-        let left_in_place = self.left.in_place().filter(|_| self.left.lines_are_columns());
-        let right_in_place = self.right.in_place().filter(|_| !self.right.lines_are_columns());
-        let mut packing = Packing::Rows;
-        // The blocks that are packed.
-        let (mut packed_left, mut packed_right) = (None, None);
-        // What is no whole tile comes by itself, and is packed.
+        let (mut left, mut right) =
+            (LeftBlocks::new(self.left, left_room), RightBlocks::new(self.right, right_room));
+        // What is no whole tile comes by itself.
         let whole = self.columns.start + self.columns.len() / width * width;
-        let blocks_of_columns =
-            steps(self.columns.start..whole, blocks.columns).chain(steps(whole..self.columns.end, width));
-        for columns in blocks_of_columns {
-            let in_place = columns.start < whole;
+        let whole_tiles = steps(self.columns.start..whole, blocks.columns);
+        for columns in whole_tiles.chain(steps(whole..self.columns.end, width)) {
             for rows in steps(self.rows.clone(), blocks.rows) {
-                // SAFETY: each block comes once, and those of two threads do not overlap.
-                #[allow(unsafe_code, reason = "see there")]
-                let target = unsafe { self.finish.target(&rows, &columns) };
-                // Sums of sums are not added to what is there one by one.
-                let target =
-                    target.filter(|(_, add)| in_place && depth > 0 && (!add || depth <= blocks.depth));
-                let is_handed_on = target.is_none();
+                let target = match columns.start < whole && depth > 0 {
+                    // SAFETY: each block comes once, and those of two threads do not overlap. What has a target is not
+                    // given by pieces below.
+                    #[allow(unsafe_code, reason = "see there")]
+                    true => unsafe { self.finish.target(&rows, &columns, depth > blocks.depth) },
+                    false => None,
+                };
+                let by_pieces = target.is_none();
                 let (mut target, add) =
                     target.unwrap_or_else(|| (Target::of_slice(sums, blocks.columns), false));
                 for depths in steps(0..depth, blocks.depth) {
-                    let left = match left_in_place {
-                        Some((values, step)) => {
-                            packing = Packing::InPlace { step };
-                            &values[depths.start * step + rows.start..]
-                        }
-                        None => {
-                            let block = Some((rows.start, depths.start));
-                            if packed_left != block {
-                                packed_left = block;
-                                packing = pack_left::<R, I>(
-                                    self.left,
-                                    rows.clone(),
-                                    depths.clone(),
-                                    left_room,
-                                    scratch,
-                                );
-                            }
-                            &*left_room
-                        }
-                    };
-                    let (right, right_panel, right_step) = match right_in_place {
-                        Some((values, step)) if in_place => {
-                            (&values[depths.start * step + columns.start..], width, step)
-                        }
-                        _ => {
-                            let block = Some((columns.start, depths.start));
-                            if packed_right != block {
-                                packed_right = block;
-                                pack_right::<R, I>(
-                                    self.right,
-                                    depths.clone(),
-                                    columns.clone(),
-                                    right_room,
-                                    scratch,
-                                );
-                            }
-                            (&*right_room, width * depths.len(), width)
-                        }
-                    };
+                    let (left, packing) = left.block::<I>(&rows, &depths, scratch);
                     dispatch(Multiply {
                         rows: rows.len(),
                         columns: columns.len(),
                         depth: depths.len(),
                         left,
                         packing,
-                        right,
-                        right_panel,
-                        right_step,
+                        right: right.block::<I>(&depths, &columns, scratch),
                         sums: &mut target,
                         add: add || depths.start > 0,
                     });
                 }
-                if is_handed_on {
+                if by_pieces {
                     for (sums, row) in sums.chunks(blocks.columns).zip(rows) {
                         // SAFETY: as above.
                         #[allow(unsafe_code, reason = "see there")]
@@ -281,10 +237,7 @@ struct Multiply<'a, 't, R> {
     depth: usize,
     left: &'a [R],
     packing: Packing,
-    /// Panels as wide as a tile, `right_panel` apart, their rows `right_step` apart.
-    right: &'a [R],
-    right_panel: usize,
-    right_step: usize,
+    right: Panels<'a, R>,
     sums: &'a mut Target<'t, R>,
     add: bool,
 }
@@ -297,16 +250,16 @@ impl<R: Real> Kernel for Multiply<'_, '_, R> {
         let (lanes, width) = (R::Lanes::<I>::COUNT, 2 * R::Lanes::<I>::COUNT);
         let share = self.depth.div_ceil(self.rows.div_ceil(I::ROWS));
         for (panel, first) in (0..self.columns).step_by(width).enumerate() {
-            let right = &self.right[panel * self.right_panel..];
+            let right = &self.right.values[panel * self.right.apart..];
             let panels = pack::panels::<I>(self.rows, self.depth, self.packing);
             for (number, (height, top, start)) in panels.enumerate() {
-                if self.right_step != width {
+                if self.right.step != width {
                     // Each tile asks for its share of the next panel: where rows are far from each other, the processor
                     // does not see what comes next.
-                    let next = right.as_ptr().wrapping_add(self.right_panel);
+                    let next = right.as_ptr().wrapping_add(self.right.apart);
                     for step in number * share..self.depth.min((number + 1) * share) {
-                        prefetch(next.wrapping_add(step * self.right_step));
-                        prefetch(next.wrapping_add(step * self.right_step + lanes));
+                        prefetch(next.wrapping_add(step * self.right.step));
+                        prefetch(next.wrapping_add(step * self.right.step + lanes));
                     }
                 }
                 let tile = Tile {
@@ -315,7 +268,7 @@ impl<R: Real> Kernel for Multiply<'_, '_, R> {
                     left: &self.left[start..],
                     packing: self.packing,
                     right,
-                    right_step: self.right_step,
+                    right_step: self.right.step,
                     narrow: self.columns - first <= lanes,
                     add: self.add,
                 };

@@ -32,9 +32,89 @@ pub(super) fn panels<I: Instructions>(
     })
 }
 
+/// Blocks of the left side: where they lie, or packed. The block that was packed last stays.
+pub(super) struct LeftBlocks<'a, R> {
+    side: &'a dyn Source<R>,
+    in_place: Option<(&'a [R], usize)>,
+    room: &'a mut [R],
+    packed: Option<(usize, usize)>,
+    packing: Packing,
+}
+
+impl<'a, R: Real> LeftBlocks<'a, R> {
+    pub(super) fn new(side: &'a dyn Source<R>, room: &'a mut [R]) -> Self {
+        let in_place = side.in_place().filter(|_| side.lines_are_columns());
+        Self { side, in_place, room, packed: None, packing: Packing::Rows }
+    }
+
+    #[inline(always)]
+    pub(super) fn block<I: Instructions>(
+        &mut self,
+        rows: &Range<usize>,
+        depths: &Range<usize>,
+        scratch: &mut [R],
+    ) -> (&[R], Packing) {
+        if let Some((values, step)) = self.in_place {
+            return (&values[depths.start * step + rows.start..], Packing::InPlace { step });
+        }
+        let block = Some((rows.start, depths.start));
+        if self.packed != block {
+            self.packing = pack_left::<R, I>(self.side, rows.clone(), depths.clone(), self.room, scratch);
+            self.packed = block;
+        }
+        (self.room, self.packing)
+    }
+}
+
+/// Panels of the right side, as wide as a tile.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a, R> {
+    pub(super) values: &'a [R],
+    /// How far panels are from each other.
+    pub(super) apart: usize,
+    /// How far the rows of a panel are from each other.
+    pub(super) step: usize,
+}
+
+/// Blocks of the right side: where they lie if they are whole tiles, or packed. The block that was packed last stays.
+pub(super) struct RightBlocks<'a, R> {
+    side: &'a dyn Source<R>,
+    in_place: Option<(&'a [R], usize)>,
+    room: &'a mut [R],
+    packed: Option<(usize, usize)>,
+}
+
+impl<'a, R: Real> RightBlocks<'a, R> {
+    pub(super) fn new(side: &'a dyn Source<R>, room: &'a mut [R]) -> Self {
+        let in_place = side.in_place().filter(|_| !side.lines_are_columns());
+        Self { side, in_place, room, packed: None }
+    }
+
+    #[inline(always)]
+    pub(super) fn block<I: Instructions>(
+        &mut self,
+        depths: &Range<usize>,
+        columns: &Range<usize>,
+        scratch: &mut [R],
+    ) -> Panels<'_, R> {
+        let width = 2 * R::Lanes::<I>::COUNT;
+        if let Some((values, step)) = self.in_place
+            && columns.len().is_multiple_of(width)
+        {
+            return Panels { values: &values[depths.start * step + columns.start..], apart: width, step };
+        }
+        let block = Some((columns.start, depths.start));
+        if self.packed != block {
+            pack_right::<R, I>(self.side, depths.clone(), columns.clone(), self.room, scratch);
+            self.packed = block;
+        }
+        Panels { values: self.room, apart: width * depths.len(), step: width }
+    }
+}
+
 /// Packs rows of the left side, in the way that suits the order in which its elements lie.
 #[inline(always)]
-pub(super) fn pack_left<R: Real, I: Instructions>(
+fn pack_left<R: Real, I: Instructions>(
     left: &dyn Source<R>,
     rows: Range<usize>,
     depths: Range<usize>,
@@ -81,7 +161,7 @@ const TRANSPOSED: usize = 64;
 
 /// Packs columns of the right side: panels as wide as a tile, with zeros where there is no column.
 #[inline(always)]
-pub(super) fn pack_right<R: Real, I: Instructions>(
+fn pack_right<R: Real, I: Instructions>(
     right: &dyn Source<R>,
     depths: Range<usize>,
     columns: Range<usize>,
