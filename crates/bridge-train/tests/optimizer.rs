@@ -1,7 +1,7 @@
 //! Optimizers: their arithmetic, and what they touch.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-use bridge_graph::{StatefulModule, state, value_and_grad};
+use bridge_graph::{StatefulModule, Structure, Visit, Visitor, state, value_and_grad};
 use bridge_train::{AdamW, Optimizer, OptimizerError, Sgd, UpdateRule};
 use bridge_vars::{BatchStat, Filter, Leaf, Param, Path, State, Variables};
 use candle_core::{DType, Device, Tensor};
@@ -282,4 +282,31 @@ fn rules_are_plain_configuration() {
     let rule = Sgd::new(0.1).with_momentum(0.9);
     let json = serde_json::to_string(&rule).unwrap();
     assert_eq!(serde_json::from_str::<Sgd>(&json).unwrap(), rule);
+}
+
+/// Its children do not come in order of their keys.
+struct Backwards {
+    kernel: Param,
+    bias: Param,
+}
+
+impl Visit for Backwards {
+    fn visit(&self, visitor: &mut dyn Visitor) -> bridge_vars::Result<()> {
+        visitor.enter(Structure::Map, None)?;
+        visitor.child(&"kernel".into(), &self.kernel)?;
+        visitor.child(&"bias".into(), &self.bias)?;
+        visitor.exit()
+    }
+}
+
+#[test]
+fn a_step_goes_by_paths_whatever_the_order_of_a_visit() {
+    let of = |values: &[f64]| tensor(values, DType::F32);
+    let model = Backwards { kernel: Param::new(of(&[0.])), bias: Param::new(of(&[0.])) };
+    let mut gradients = one("bias", Param::leaf(of(&[1.])));
+    gradients.insert(&Path::from("kernel"), Param::leaf(of(&[2.]))).unwrap();
+    let mut optimizer = Optimizer::for_module(Sgd::new(1.), &model, Filter::of::<Param>()).unwrap();
+    optimizer.step(&model, &gradients).unwrap();
+    let after = |variable: &Param| variable.value().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!((after(&model.kernel), after(&model.bias)), (vec![-2.], vec![-1.]));
 }
